@@ -1,0 +1,34 @@
+# Everything stands on .venv, which `make setup` makes: Debian packages where missing (as root or through sudo), then pip.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup run test check bench clean
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make setup   install what is missing and make .venv
+setup: .venv/ready
+.venv/ready: setup.cfg pyproject.toml scripts/setup.sh
+	PYTHON=$(PYTHON) scripts/setup.sh
+
+## make run     run the daemon on its embedded defaults, as an ordinary user, ports above 1024
+run: setup
+	scripts/run.sh
+
+## make test    every test, against private instances of real servers
+test: setup
+	$(BIN)/pytest $(PYTEST)
+
+## make check   ruff, mypy --strict, import-linter
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+## make bench   a table of figures; JSON=file for JSON, QUICK=1 for a short one
+bench: setup
+	$(BIN)/python -m tests.benchmarks $(if $(JSON),--json $(JSON)) $(if $(QUICK),--quick)
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis run

@@ -1,0 +1,3 @@
+"""logguardd: a syslog receiver that protects a fleet."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,42 @@
+"""The archive: every message and the blacklist, in PostgreSQL or SQLite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from logguardd.archive.rows import Row
+    from logguardd.records import Ban
+
+
+class Archive(Protocol):
+    """Rows and their journal offset in one transaction; the blacklist beside them.
+
+    Methods raise errors.UnavailableError while the server is away or the disk is full.
+    """
+
+    async def open(self) -> None:
+        """Connect, migrate the schema (under an advisory lock), make partitions; raise errors.ConfigError or UnavailableError."""
+
+    async def offset(self, journal_id: str) -> int:
+        """Return the first journal position not yet stored from that journal, 0 for a journal never seen."""
+
+    async def write(self, rows: Sequence[Row], journal_id: str, offset: int) -> None:
+        """Store the rows and, in the same transaction, ``offset`` as the first position not yet stored."""
+
+    async def load_bans(self, limit: int) -> list[Ban]:
+        """Return the newest ``limit`` bans, active and past (past ones carry the count for escalation), newest last."""
+
+    async def save_bans(self, bans: Sequence[Ban]) -> None:
+        """Insert or update bans by (network, port)."""
+
+    async def end_bans(self, bans: Sequence[Ban]) -> None:
+        """Mark bans as no longer active (expired or unbanned)."""
+
+    async def maintain(self, now: int) -> int:
+        """Make partitions ahead and drop what is older than retention; return how many days were dropped."""
+
+    async def close(self) -> None:
+        """Close connections."""
