@@ -11,23 +11,27 @@ setup: .venv/ready
 .venv/ready: setup.cfg pyproject.toml scripts/setup.sh
 	PYTHON=$(PYTHON) scripts/setup.sh
 
+# The tests' servers and tools too.
+.venv/ready-test: setup.cfg pyproject.toml scripts/setup.sh
+	PYTHON=$(PYTHON) scripts/setup.sh test
+
 ## make run     run the daemon on its embedded defaults, as an ordinary user, ports above 1024
 run: setup
 	scripts/run.sh
 
 ## make test    every test, against private instances of real servers
-test: setup
+test: .venv/ready-test
 	$(BIN)/pytest $(PYTEST)
 
 ## make check   ruff, mypy --strict, import-linter
-check: setup
+check: .venv/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 ## make bench   a table of figures; JSON=file for JSON, QUICK=1 for a short one
-bench: setup
+bench: .venv/ready-test
 	$(BIN)/python -m tests.benchmarks $(if $(JSON),--json $(JSON)) $(if $(QUICK),--quick)
 
 clean:

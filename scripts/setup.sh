@@ -1,0 +1,69 @@
+#!/bin/sh
+# Install what is missing, then make .venv with logguardd in it.
+#   scripts/setup.sh        what the daemon needs
+#   scripts/setup.sh test   that, and the servers and tools of the tests
+set -eu
+cd "$(dirname "$0")/.."
+what=${1:-run}
+PYTHON=${PYTHON:-python3}
+
+missing=""
+need() { # need PROGRAM-OR-FILE PACKAGE...
+    probe=$1; shift
+    case $probe in
+        */*) [ -e "$probe" ] && return ;;
+        *) PATH=$PATH:/usr/sbin:/sbin command -v "$probe" >/dev/null 2>&1 && return ;;
+    esac
+    missing="$missing $*"
+}
+need "$PYTHON" python3
+"$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+# systemd-python has no wheels: it is built where a compiler and the headers are at hand.
+need gcc gcc libc6-dev
+need pkg-config pkg-config
+need /usr/include/systemd/sd-daemon.h libsystemd-dev
+"$PYTHON" -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+    2>/dev/null || missing="$missing python3-dev"
+if [ "$what" = test ]; then
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+    need psql postgresql-client
+    need redis-server redis-server
+    need redis-cli redis-tools
+    need rsyslogd rsyslog
+    set -- /usr/lib/*/rsyslog/lmnsd_gtls.so; need "$1" rsyslog-gnutls
+    set -- /usr/lib/*/rsyslog/lmnsd_ossl.so; need "$1" rsyslog-openssl
+    set -- /usr/lib/*/rsyslog/omrelp.so; need "$1" rsyslog-relp
+    set -- /usr/lib/*/rsyslog/ompgsql.so; need "$1" rsyslog-pgsql
+    need nft nftables
+    need iptables iptables
+    need ipset ipset
+    need ip iproute2
+    need openssl openssl
+    need logger bsdutils
+    need setpriv util-linux
+    need curl curl
+fi
+
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" = 0 ]; then sudo=""
+    elif command -v sudo >/dev/null 2>&1; then sudo=sudo
+    else
+        echo "setup: please install as root:$missing" >&2
+        exit 1
+    fi
+    echo "setup: installing$missing"
+    # shellcheck disable=SC2086 # a list of words is meant
+    DEBIAN_FRONTEND=noninteractive $sudo sh -c 'apt-get -q update && apt-get -q install -y --no-install-recommends "$@"' \
+        apt $missing
+fi
+
+[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+extras=""
+[ "$what" = test ] && extras="[test,check]"
+.venv/bin/python -m pip install -q --disable-pip-version-check -e ".$extras"
+.venv/bin/python -c 'import systemd.journal' 2>/dev/null ||
+    .venv/bin/python -m pip install -q --disable-pip-version-check "systemd-python>=235" ||
+    echo "setup: systemd-python could not be built; logguardd logs to standard error instead of the journal's API"
+touch .venv/ready
+[ "$what" = test ] && touch .venv/ready-test
+exit 0

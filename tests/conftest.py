@@ -1,0 +1,65 @@
+"""Fixtures: private servers, one of each a session. A test that stops one finds it started again by the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.servers.netns import Netns
+from tests.servers.postgres import PostgreSQL
+from tests.servers.redis import Redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session")
+def _postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    cluster = PostgreSQL(tmp_path_factory.mktemp("postgres"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def postgres(_postgres_cluster: PostgreSQL) -> PostgreSQL:
+    """A running PostgreSQL; use fresh_database() for a URL."""
+    if not _postgres_cluster.running:
+        _postgres_cluster.start()
+    return _postgres_cluster
+
+
+@pytest.fixture(scope="session")
+def _redis_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    instance = Redis(tmp_path_factory.mktemp("redis"))
+    yield instance
+    instance.stop()
+
+
+@pytest.fixture
+def redis_server(_redis_instance: Redis) -> Redis:
+    """A running, empty Redis."""
+    if not _redis_instance.running:
+        _redis_instance.start()
+    _redis_instance.flush()
+    return _redis_instance
+
+
+@pytest.fixture
+def make_netns() -> Iterator[Callable[[], Netns]]:
+    """A maker of network namespaces, deleted after the test."""
+    made: list[Netns] = []
+
+    def make() -> Netns:
+        made.append(Netns())
+        return made[-1]
+
+    yield make
+    for space in made:
+        space.delete()
+
+
+@pytest.fixture
+def netns(make_netns: Callable[[], Netns]) -> Netns:
+    """One network namespace."""
+    return make_netns()

@@ -1,0 +1,48 @@
+"""A private rsyslogd, to send as the fleet's hosts do."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from tests.servers.process import Child, need, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Rsyslogd:
+    """rsyslogd in the foreground with a configuration of the test's; it may read from a socket of its own.
+
+    ``config`` may use {folder} for its work directory. Messages are given to it with ``send`` through imuxsock when the
+    configuration has ``input(type="imuxsock" Socket="{folder}/log.sock")``.
+    """
+
+    def __init__(self, folder: Path, config: str) -> None:
+        (self.program,) = need("rsyslogd")
+        self.folder = folder
+        self.folder.mkdir(exist_ok=True)
+        self.conf = folder / "rsyslog.conf"
+        self.conf.write_text(f'global(workDirectory="{folder}")\n' + config.replace("{folder}", str(folder)))
+        self.child: Child | None = None
+
+    def start(self) -> None:
+        pid_file = self.folder / "rsyslogd.pid"
+        self.child = Child(
+            [self.program, "-n", "-f", str(self.conf), "-i", str(pid_file)], self.folder / "rsyslogd.log"
+        )
+        wait_until(lambda: pid_file.exists() or not self.child.alive(), what="rsyslogd starting")
+        if not self.child.alive():
+            raise RuntimeError(f"rsyslogd ended: {self.child.output()}")
+
+    def stop(self) -> None:
+        if self.child is not None:
+            self.child.stop(timeout=30)
+            self.child = None
+
+    def send(self, *messages: bytes, name: str = "log.sock") -> None:
+        """Write messages to its Unix socket, as syslog(3) does."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+            log.connect(str(self.folder / name))
+            for message in messages:
+                log.send(message)
