@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.servers.daemon import Daemon
 from tests.servers.netns import Netns
 from tests.servers.postgres import PostgreSQL
 from tests.servers.redis import Redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +65,17 @@ def make_netns() -> Iterator[Callable[[], Netns]]:
 def netns(make_netns: Callable[[], Netns]) -> Netns:
     """One network namespace."""
     return make_netns()
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """A maker of daemons (see Daemon for its arguments without the folder), ended after the test."""
+    made: list[Daemon] = []
+
+    def make(config: str = "", *, name: str = "daemon", **options: Any) -> Daemon:
+        made.append(Daemon(tmp_path / name, config, **options))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.close()
