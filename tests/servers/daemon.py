@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ class Daemon:
     def write_config(self, config: str) -> None:
         """Write the configuration file; keys that ``config`` leaves out get values inside the folder."""
         for name, port in self.ports.items():
-            config = config.replace("{%s}" % name, str(port))
+            config = config.replace("{" + name + "}", str(port))
         config = config.replace("{folder}", str(self.folder))
         sections = {
             "listen": f'udp = ["127.0.0.1:{self.ports["udp"]}"]\ntcp = ["127.0.0.1:{self.ports["tcp"]}"]',
@@ -61,14 +62,12 @@ class Daemon:
             "detection": f'rules = ["{CHECKOUT}/etc/rules.d"]',
             "http": f'listen = "127.0.0.1:{self.ports["http"]}"\ncontrol = "{self.control}"',
         }
-        for name, text in sections.items():
+        given = tomllib.loads(config)
+        for name, defaults in sections.items():
+            keys = given.get(name, {})
+            text = "".join(f"{line}\n" for line in defaults.split("\n") if line.split(" =")[0] not in keys)
             head = f"[{name}]\n"
-            if head in config:
-                given = config.split(head, 1)[1].split("\n[", 1)[0]
-                text = "\n".join(line for line in text.split("\n") if line.split(" =")[0] not in given)
-                config = config.replace(head, f"{head}{text}\n", 1)
-            else:
-                config += f"\n{head}{text}\n"
+            config = config.replace(head, head + text, 1) if name in given else f"{config}\n{head}{text}"
         self.file.write_text(config)
 
     def argv(self, *words: str) -> list[str]:
