@@ -1,0 +1,1 @@
+"""Figures, measured in one run on one machine: `make bench`."""
