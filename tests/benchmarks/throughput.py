@@ -44,7 +44,7 @@ template(name="insert" type="list" option.stdsql="on") {
 }
 action(type="ompgsql" conninfo="postgresql://postgres@127.0.0.1:{pg}/{database}" template="insert"
        queue.type="linkedList" queue.size="2000000")
-"""  # noqa: S608 - rsyslog's template, not our SQL
+"""
 
 
 def generate(bench: Bench, port: int, scenario: str, count: int) -> None:
@@ -94,7 +94,7 @@ def bare_copy(bench: Bench, url: str) -> float:
     async def run() -> float:
         connection = await asyncpg.connect(url)
         try:
-            rows = [tuple(row) for row in await connection.fetch(f"SELECT {', '.join(COLUMNS)} FROM logs")]  # noqa: S608
+            rows = [tuple(row) for row in await connection.fetch(f"SELECT {', '.join(COLUMNS)} FROM logs")]
             await connection.execute("TRUNCATE logs")
             started = time.monotonic()
             for part in _parts(rows, 10_000):
