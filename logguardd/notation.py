@@ -1,0 +1,106 @@
+"""How durations, sizes, endpoints and time zones are written, in the configuration and on command lines."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, tzinfo
+from ipaddress import ip_address
+from os import environ
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from logguardd import urls
+from logguardd.records import SECOND
+
+#: Microseconds in each unit of a duration, longest first.
+UNITS = {"d": 86400 * SECOND, "h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": 1000, "us": 1}
+
+#: Bytes in each unit of a size. Decimal units are accepted too, since df and disks speak them.
+SIZES = {
+    "TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10,
+    "TB": 10**12, "GB": 10**9, "MB": 10**6, "kB": 1000, "KB": 1000, "B": 1,
+}  # fmt: skip
+
+_DURATION = re.compile(r"(?:[0-9]{1,15}(?:d|h|ms|m|s|us))+")
+_SIZE = re.compile(r"([0-9]{1,15}) ?([KMGT]iB|[kKMGT]B|B)")
+
+#: The highest port number.
+MAX_PORT = 65535
+
+
+def shown(raw: object) -> str:
+    """Show a wrong value briefly, without passwords and control characters."""
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    if isinstance(raw, str):
+        text = urls.redact(raw)
+        return f'"{text[:60]}"' if text.isprintable() else ascii(text[:60])
+    if isinstance(raw, list | dict):
+        return "a list" if isinstance(raw, list) else "a table"
+    return str(raw)[:60]
+
+
+def duration(text: str) -> int:
+    """Return the microseconds of ``5m``, ``90s``, ``1h30m``, ``10ms``; raise ValueError for anything else."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{shown(text)} is not a duration")
+    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"([0-9]+)([a-z]+)", text))
+
+
+def show_duration(microseconds: int) -> str:
+    """Return the duration in the longest unit that shows it exactly, for example ``5m`` or ``90s``."""
+    if microseconds == 0:
+        return "0s"
+    return next(f"{microseconds // size}{unit}" for unit, size in UNITS.items() if microseconds % size == 0)
+
+
+def size(text: str) -> int:
+    """Return the bytes of ``10GiB``, ``64KiB``, ``512B``; raise ValueError for anything else."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(f"{shown(text)} is not a size")
+    return int(match[1]) * SIZES[match[2]]
+
+
+def show_size(number: int) -> str:
+    """Return the size in the longest binary unit that shows it exactly."""
+    return next(f"{number // SIZES[u]}{u}" for u in ("TiB", "GiB", "MiB", "KiB", "B") if number % SIZES[u] == 0)
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """Return host and port of ``192.0.2.1:514`` or ``[::]:514``; raise ValueError for anything else."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not (port.isascii() and port.isdigit()) or len(port) > len(str(MAX_PORT)):
+        raise ValueError(f"{shown(text)} does not end in :PORT")
+    if int(port) > MAX_PORT:
+        raise ValueError(f"port {port} is above {MAX_PORT}")
+    host = host[1:-1] if bracketed else host
+    try:
+        version = ip_address(host).version
+    except ValueError:
+        raise ValueError(f"{shown(host)} is not an IP address") from None
+    if bracketed != (version == 6):  # noqa: PLR2004 - IP's version
+        raise ValueError(f"{shown(text)}: IPv6 addresses, and only they, stand in brackets")
+    return host, int(port)
+
+
+def zone(name: str) -> tzinfo:
+    """Return the time zone of that IANA name, or the machine's for ``local`` (TZ, /etc/localtime, else UTC).
+
+    Raises ValueError for a zone that this machine's tzdata does not know.
+    """
+    if name == "local":
+        name = environ.get("TZ", "").removeprefix(":")
+        if not name:
+            try:
+                with Path("/etc/localtime").open("rb") as file:
+                    return ZoneInfo.from_file(file)
+            except (OSError, ValueError):
+                return UTC
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        raise ValueError(f"this machine knows no time zone {shown(name)}") from None

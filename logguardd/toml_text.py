@@ -1,0 +1,107 @@
+"""What tomllib does not give: the line on which a key stands, and values written as TOML."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PART = r"""(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')"""
+_KEY = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
+_HEADER = re.compile(rf"[ \t]*\[\[?[ \t]*({_KEY})[ \t]*\]")
+_PAIR = re.compile(rf"[ \t]*({_KEY})[ \t]*=")
+# The pieces of a value: strings whole, since brackets and line ends inside them mean nothing.
+_PIECE = re.compile(
+    r'"""(?:\\.|[^\\])*?"{3,5}'
+    r"|'''.*?'{3,5}"
+    r'|"(?:\\.|[^"\\\n])*"'
+    r"|'[^'\n]*'"
+    r"|#[^\n]*"
+    r"|[\[{\]}\n]"
+    r"|[^\[{\]}\n#\"']+",
+    re.DOTALL,
+)
+
+
+def lines(text: str) -> dict[tuple[str, ...], int]:
+    """Return the line, from 1, of every table header and key of ``text``, which tomllib has accepted.
+
+    Keys inside inline tables are left out: a reader falls back to the key that holds the table.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    position = 0
+    line = 1
+    while position < len(text):
+        if header := _HEADER.match(text, position):
+            table = _path(header[1])
+            found.setdefault(table, line)
+            start = header.end()
+        elif pair := _PAIR.match(text, position):
+            path = table + _path(pair[1])
+            # A dotted key makes the tables on its way.
+            for depth in range(len(table) + 1, len(path) + 1):
+                found.setdefault(path[:depth], line)
+            start = pair.end()
+        else:
+            start = position
+        end = _end_of_value(text, start)
+        line += text.count("\n", position, end)
+        position = end
+    return found
+
+
+def _path(key: str) -> tuple[str, ...]:
+    """Split a dotted key, by letting tomllib read it."""
+    found: list[str] = []
+    table: object = tomllib.loads(f"{key} = 0")
+    while isinstance(table, dict):
+        name, table = next(iter(table.items()))
+        found.append(name)
+    return tuple(found)
+
+
+def _end_of_value(text: str, position: int) -> int:
+    """Return where the line that ``position`` is on ends, brackets closed."""
+    depth = 0
+    while piece := _PIECE.match(text, position):
+        position = piece.end()
+        match piece[0][0]:
+            case "[" | "{":
+                depth += 1
+            case "]" | "}":
+                depth -= 1
+            case "\n" if depth <= 0:
+                return position
+    return len(text)
+
+
+def value(item: object) -> str:
+    """Return ``item`` (str, bool, int, float, list, tuple, mapping) as a TOML value on one line."""
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    if isinstance(item, int | float):
+        return str(item)
+    if isinstance(item, str):
+        # JSON's escapes are a subset of TOML's, except that TOML wants DEL escaped too.
+        return json.dumps(item, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(item, list | tuple):
+        return "[" + ", ".join(value(each) for each in item) + "]"
+    if isinstance(item, dict):
+        return "{" + ", ".join(f"{key_text(key)} = {value(each)}" for key, each in item.items()) + "}"
+    raise TypeError(f"TOML has no {type(item).__name__}")
+
+
+def key_text(key: str) -> str:
+    """Return ``key`` as it is written in TOML: bare where that is possible, else quoted."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else value(key)
+
+
+def table(header: str, items: Mapping[str, object]) -> str:
+    """Return a table with its header (none for the top level) and a key on every line."""
+    head = f"[{header}]\n" if header else ""
+    return head + "".join(f"{key_text(key)} = {value(item)}\n" for key, item in items.items())
