@@ -1,0 +1,159 @@
+"""Servers stopped and started, the daemon killed, all under load: nothing lost, nothing twice, bans go on."""
+
+from __future__ import annotations
+
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tests.servers.daemon import CHECKOUT, Daemon, send_tcp
+from tests.servers.process import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.servers.postgres import PostgreSQL
+    from tests.servers.redis import Redis
+
+POSTGRES = '[archive]\nurl = "{url}"\n'
+
+
+def numbered(first: int, count: int) -> bytes:
+    return b"".join(b"<13>Nov 20 10:00:00 web1 app[7]: number=%d\n" % n for n in range(first, first + count))
+
+
+def failed_logins(address: str, count: int) -> bytes:
+    line = "<86>Nov 20 10:00:00 web%d sshd[77]: Failed password for root from %s port 4022 ssh2\n"
+    return "".join(line % (n, address) for n in range(count)).encode()
+
+
+def banned(daemon: Daemon) -> set[str]:
+    return {ban["network"].partition("/")[0] for ban in daemon.request("GET", "/bans")[1]["bans"]}
+
+
+def stored_numbers(postgres: PostgreSQL, url: str) -> tuple[int, int, int]:
+    """Return rows, distinct numbers and the highest number in the archive."""
+    (row,) = postgres.query(
+        "SELECT count(*), count(DISTINCT message), coalesce(max(substr(message, 8)::int), -1) FROM logs WHERE message LIKE 'number=%'",
+        url,
+    )
+    return int(row[0]), int(row[1]), int(row[2])
+
+
+def test_postgresql_stopped_under_load_leaves_every_message_stored_once(
+    postgres: PostgreSQL, make_daemon: Callable[..., Daemon]
+) -> None:
+    url = postgres.fresh_database()
+    daemon = make_daemon(POSTGRES.format(url=url))
+    daemon.start()
+    rate, seconds = 5_000, 26
+    sender = threading.Thread(target=_send_at, args=(daemon.ports["tcp"], rate, seconds))
+    sender.start()
+    wait_until(lambda: stored_numbers(postgres, url)[0] > 0, what="the first rows")
+    postgres.stop("immediate")
+    stopped = time.monotonic()
+    send_tcp(daemon.ports["tcp"], failed_logins("203.0.113.77", 6))
+    wait_until(lambda: "203.0.113.77" in banned(daemon), what="a ban without PostgreSQL")
+    wait_until(lambda: daemon.metric("logguardd_archive_failures_total") > 0, what="the failure in the metrics")
+    wait_until(lambda: daemon.metric('logguardd_consumer_lag_messages{consumer="archive"}') > rate, what="lag")
+    wait_until(lambda: time.monotonic() - stopped > 20, timeout=30, what="20 s without PostgreSQL")
+    postgres.start()
+    sender.join()
+    total = rate * seconds
+    wait_until(lambda: stored_numbers(postgres, url)[2] == total - 1, timeout=60, what="the last message stored")
+    wait_until(lambda: stored_numbers(postgres, url)[0] >= total, timeout=20, what="all stored")
+    assert stored_numbers(postgres, url) == (total, total, total - 1)
+    assert postgres.query("SELECT host(ip_address) FROM blacklist WHERE is_active", url) == [["203.0.113.77"]]
+    assert daemon.stop() == 0
+
+
+def _send_at(port: int, rate: int, seconds: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as stream:
+        started = time.monotonic()
+        for tick in range(seconds * 10):
+            stream.sendall(numbered(tick * rate // 10, rate // 10))
+            time.sleep(max(0.0, started + (tick + 1) / 10 - time.monotonic()))
+
+
+def test_redis_stopped_and_started_under_load_never_stops_bans(
+    redis_server: Redis, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon(f'[limiter]\nurl = "{redis_server.url}"\n')
+    daemon.start()
+    load = subprocess.Popen(
+        [sys.executable, str(CHECKOUT / "scripts/generate_logs.py"), "--scenario", "normal", "--rate", "3000", "--duration", "30",
+         "--target", f"tcp://127.0.0.1:{daemon.ports['tcp']}"], stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        send_tcp(daemon.ports["tcp"], failed_logins("203.0.113.1", 6))
+        wait_until(lambda: "203.0.113.1" in banned(daemon), what="a ban with Redis")
+        assert redis_server.command("KEYS", "logguardd:hits:auth:203.0.113.1*")
+        assert daemon.metric("logguardd_limiter_breaker_open") == 0
+
+        redis_server.stop()
+        send_tcp(daemon.ports["tcp"], failed_logins("203.0.113.2", 6))
+        wait_until(lambda: "203.0.113.2" in banned(daemon), what="a ban without Redis")
+        assert daemon.metric("logguardd_limiter_breaker_open") == 1
+        assert daemon.request("GET", "/status")[1]["components"]["limiter"]["state"] == "degraded"
+
+        redis_server.start()
+        wait_until(lambda: daemon.metric("logguardd_limiter_breaker_open") == 0, timeout=20, what="Redis used again")
+        before = daemon.metric('logguardd_limiter_calls_total{limiter="redis"}')
+        send_tcp(daemon.ports["tcp"], failed_logins("203.0.113.3", 6))
+        wait_until(lambda: "203.0.113.3" in banned(daemon), what="a ban with Redis again")
+        assert redis_server.command("KEYS", "logguardd:hits:auth:203.0.113.3*")
+        assert daemon.metric('logguardd_limiter_calls_total{limiter="redis"}') > before
+    finally:
+        load.terminate()
+        load.wait(10)
+    assert daemon.stop() == 0
+
+
+def test_kill_9_ten_times_under_load_stores_every_journaled_message_once(
+    postgres: PostgreSQL, make_daemon: Callable[..., Daemon]
+) -> None:
+    url = postgres.fresh_database()
+    daemon = make_daemon(POSTGRES.format(url=url))
+    randomness = random.Random(20261120)
+    first = 0
+    for _ in range(10):
+        daemon.start()
+        first = _send_until_killed(daemon, first, randomness.uniform(0.05, 1.0))
+    daemon.start()
+    send_tcp(daemon.ports["tcp"], numbered(first, 1))
+    wait_until(lambda: stored_numbers(postgres, url)[2] == first, timeout=60, what="the last message stored")
+    wait_until(lambda: daemon.metric('logguardd_consumer_lag_messages{consumer="archive"}') == 0, what="no lag")
+    status = daemon.request("GET", "/status")[1]
+    rows, distinct, _ = stored_numbers(postgres, url)
+    assert rows == distinct == status["journal"]["head"] - 1
+    # What a connection delivered is stored from its start without a hole: no batch is half there.
+    assert postgres.query(_HOLES, url) == []
+    assert daemon.stop() == 0
+
+
+#: A connection's messages begin at a multiple of 1,000,000; list any whose stored numbers are not first..last.
+_HOLES = """
+SELECT n / 1000000, count(*), max(n % 1000000) FROM (SELECT substr(message, 8)::int AS n FROM logs) AS numbers
+GROUP BY 1 HAVING count(*) <> max(n % 1000000) + 1
+"""
+
+
+def _send_until_killed(daemon: Daemon, first: int, seconds: float) -> int:
+    """Send numbered messages, kill -9 after ``seconds``; return where the next connection's numbers begin."""
+    killer = threading.Timer(seconds, daemon.kill)
+    killer.start()
+    at = first
+    try:
+        with socket.create_connection(("127.0.0.1", daemon.ports["tcp"])) as stream:
+            while at < first + 900_000:
+                stream.sendall(numbered(at, 500))
+                at += 500
+                time.sleep(0.01)
+    except OSError:
+        pass
+    killer.join()
+    return first + 1_000_000
