@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: One second, in the unit of all times.
 SECOND = 1_000_000
@@ -139,6 +139,31 @@ class Hit(NamedTuple):
     times: int
     sender: str
     message: str
+
+
+class Tally(NamedTuple):
+    """Marks to count under one key: the exact sliding-window log of one jail and one group.
+
+    ``marks`` are (time in microseconds, member) in order of time; a member names a hit for ever, so counting it again
+    changes nothing. A mark at time t exceeds when more than ``threshold`` members lie in (t - window, t].
+    """
+
+    key: str
+    window: int
+    threshold: int
+    marks: Sequence[tuple[int, str]]
+
+
+class Verdict(NamedTuple):
+    """The outcome of a tally.
+
+    ``exceeded_at`` indexes the first mark that exceeded, -1 for none: all marks of one time count together, so it is
+    the first one of its time. ``hits`` is the number of members newer than a window before the last mark (at most
+    threshold + 1).
+    """
+
+    exceeded_at: int
+    hits: int
 
 
 @dataclass(frozen=True, slots=True)

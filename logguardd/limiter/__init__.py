@@ -1,39 +1,30 @@
-"""Counting hits in sliding windows, in Redis for the whole fleet or in memory."""
+"""Counting hits in sliding windows, in Redis for the whole fleet or in memory.
+
+What every limiter keeps under a key is the ``threshold + 1`` newest marks ever counted there, in order of time, then of
+member; that is the same whatever the order in which marks arrive, and counting one again changes nothing. A mark at
+time t exceeds when more than ``threshold`` of what is kept and counted now lies in (t - window, t]. A mark that comes
+late, behind newer ones of another daemon, exceeds too when it completes a window that ends at one of the newer ones.
+For marks in order of time this is exact. Late marks are never counted too high; too low only where so many newer ones
+came between that what lies around the late ones is no longer kept.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from logguardd.records import SECOND, Tally, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+__all__ = ["GRACE", "Limiter", "Tally", "Verdict"]
 
-class Tally(NamedTuple):
-    """Marks to count under one key: the exact sliding-window log of one jail and one group.
-
-    ``marks`` are (time in microseconds, member) in order of time; a member names a hit for ever, so counting it again
-    changes nothing. A mark at time t exceeds when more than ``threshold`` members lie in (t - window, t].
-    """
-
-    key: str
-    window: int
-    threshold: int
-    marks: Sequence[tuple[int, str]]
-
-
-class Verdict(NamedTuple):
-    """The outcome of a tally.
-
-    ``exceeded_at`` indexes the first mark that exceeded, -1 for none; ``hits`` is the number of members in the window
-    after the last mark (at most threshold + 1).
-    """
-
-    exceeded_at: int
-    hits: int
+#: How long a key outlives the window after its newest mark: a batch may be counted somewhat later than it came.
+GRACE = 10 * SECOND
 
 
 class Limiter(Protocol):
-    """Counts tallies. Bounded: at most threshold + 1 members a key, keys gone a window after their last mark."""
+    """Counts tallies. Bounded: at most threshold + 1 members a key, keys gone a window (and GRACE) after their last mark."""
 
     async def count(self, tallies: Sequence[Tally]) -> list[Verdict]:
         """Count the marks of every tally and return a verdict for each, in order; raise errors.UnavailableError."""
