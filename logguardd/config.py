@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from logguardd import toml_text, urls
 from logguardd.errors import ConfigError
-from logguardd.notation import shown
+from logguardd.notation import printable, shown
 from logguardd.settings import DEFAULT_PATH, SECTIONS, SHIPPED_JAILS, Config, Jail, keys, located
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_PATH", "Config", "embedded", "load", "parse", "read_rules", "reload", "show"]
 
 _MAX_FILE = 1 << 20
-_TOML_PLACE = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
+_TOML_PLACE = re.compile(r"line (\d+), column (\d+)\)")
 _JAIL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 # sun_path of unix(7) less the NUL.
 _MAX_SOCKET_PATH = 107
@@ -104,9 +104,11 @@ def parse(text: str, source: str = "") -> Config:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place = _TOML_PLACE.fullmatch(str(error))
-        at, what = (f"{source}:{place[2]}: column {place[3]}", place[1]) if place else (source, str(error))
-        raise ConfigError(f"{at}: not TOML: {what}; allowed: TOML 1.0, see https://toml.io") from None
+        what, _, place = str(error).rpartition(" (at ")
+        at = f"{source}:{text.count(chr(10)) + 1}"  # "end of document"
+        if numbers := _TOML_PLACE.fullmatch(place):
+            at = f"{source}:{numbers[1]}: column {numbers[2]}"
+        raise ConfigError(f"{at}: not TOML: {printable(what)}; allowed: TOML 1.0, see https://toml.io") from None
     except RecursionError:
         raise ConfigError(f"{source}: not TOML: brackets are nested too deep; allowed: a few levels") from None
     reader = _Reader(source, toml_text.lines(text))
@@ -128,7 +130,7 @@ class _Reader:
 
     def wrong(self, path: Sequence[str], what: str) -> None:
         line = self.lines.get(tuple(path), 0)
-        self.problems.append((line, f"{located(self.source, self.lines, tuple(path))}: {what}"))
+        self.problems.append((line, printable(f"{located(self.source, self.lines, tuple(path))}: {what}")))
 
     def config(self, document: Mapping[str, Any]) -> Config:
         top = {key.name: key for key in keys(Config)}
@@ -189,11 +191,10 @@ class _Reader:
         """Find what is wrong with keys together, each of them being right by itself."""
         self.listeners(config)
         tls = config.tls
-        if bool(tls.certificate) != bool(tls.private_key):
-            missing = "private_key" if tls.certificate else "certificate"
-            self.wrong(["tls", missing], "it is missing; allowed: certificate and private_key together")
+        if tls.private_key and not tls.certificate:
+            self.wrong(["tls", "private_key"], "there is no tls.certificate; allowed: with it only")
         elif config.listen.tls and not tls.certificate:
-            self.wrong(["listen", "tls"], "there is no tls.certificate; allowed: with certificate and private_key only")
+            self.wrong(["listen", "tls"], "there is no tls.certificate; allowed: with it only")
         if tls.permitted_peers and not tls.client_ca:
             self.wrong(
                 ["tls", "permitted_peers"], "there is no tls.client_ca to check peers with; allowed: with it only"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, tzinfo
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from os import environ
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -21,11 +21,21 @@ SIZES = {
     "TB": 10**12, "GB": 10**9, "MB": 10**6, "kB": 1000, "KB": 1000, "B": 1,
 }  # fmt: skip
 
-_DURATION = re.compile(r"(?:[0-9]{1,15}(?:d|h|ms|m|s|us))+")
-_SIZE = re.compile(r"([0-9]{1,15}) ?([KMGT]iB|[kKMGT]B|B)")
+_DURATION = re.compile(r"(?:[0-9]{1,19}(?:d|h|ms|m|s|us))+")
+_BRACKETED = re.compile(r"\[([^\[\]]*)\]")
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_NUMERIC = re.compile(r"[0-9.]+")
+_SIZE = re.compile(r"([0-9]{1,19}) ?([KMGT]iB|[kKMGT]B|B)")
 
 #: The highest port number.
 MAX_PORT = 65535
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with what would disturb a terminal or a line-based log escaped: control, format, separators."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def shown(raw: object) -> str:
@@ -33,8 +43,7 @@ def shown(raw: object) -> str:
     if isinstance(raw, bool):
         return "true" if raw else "false"
     if isinstance(raw, str):
-        text = urls.redact(raw)
-        return f'"{text[:60]}"' if text.isprintable() else ascii(text[:60])
+        return f'"{printable(urls.redact(raw)[:60])}"'
     if isinstance(raw, list | dict):
         return "a list" if isinstance(raw, list) else "a table"
     return str(raw)[:60]
@@ -68,19 +77,24 @@ def show_size(number: int) -> str:
 
 
 def endpoint(text: str) -> tuple[str, int]:
-    """Return host and port of ``192.0.2.1:514`` or ``[::]:514``; raise ValueError for anything else."""
+    """Return host and port of ``192.0.2.1:514``, ``[::]:514``, ``host.example:514`` or ``:514`` (host ``::``).
+
+    Port 0 stands for any free one. Raises ValueError for anything else.
+    """
     host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (port.isascii() and port.isdigit()) or len(port) > len(str(MAX_PORT)):
         raise ValueError(f"{shown(text)} does not end in :PORT")
     if int(port) > MAX_PORT:
         raise ValueError(f"port {port} is above {MAX_PORT}")
-    host = host[1:-1] if bracketed else host
+    if bracketed := _BRACKETED.fullmatch(host):
+        host = bracketed[1]
     try:
-        version = ip_address(host).version
+        six = isinstance(ip_address(host), IPv6Address)
     except ValueError:
-        raise ValueError(f"{shown(host)} is not an IP address") from None
-    if bracketed != (version == 6):  # noqa: PLR2004 - IP's version
+        if bracketed or (host and not _HOST.fullmatch(host)) or _NUMERIC.fullmatch(host):
+            raise ValueError(f"{shown(host)} is neither an address nor the name of a host") from None
+        return host or "::", int(port)
+    if six != bool(bracketed):
         raise ValueError(f"{shown(text)}: IPv6 addresses, and only they, stand in brackets")
     return host, int(port)
 

@@ -36,7 +36,7 @@ class Listen:
     relp: tuple[str, ...] = _key([], values.listens())
     max_message: int = _key("64KiB", values.a_size("480B", "16MiB"))
     max_connections: int = _key(1000, values.whole(1, 1_000_000))
-    idle_timeout: int = _key("10m", values.a_duration("1s"))
+    idle_timeout: int = _key("10m", values.a_duration("0s"))
     allowed_senders: tuple[Network, ...] = _key([], values.networks())
     timezone: str = _key("local", values.a_zone())
 

@@ -72,7 +72,7 @@ def sqlite_url(path: str) -> str:
 
 def sqlite_path(url: str) -> str:
     """Return the file that a ``sqlite:///path`` URL names."""
-    return unquote(urlsplit(url).path)
+    return "/" + unquote(urlsplit(url).path).lstrip("/")
 
 
 def hosts(url: str) -> tuple[str, ...]:

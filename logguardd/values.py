@@ -149,7 +149,7 @@ def listens() -> Kind:
     def read(raw: object) -> tuple[str, ...]:
         return _distinct([one(item) for item in _items(raw)])
 
-    return Kind('a list of "ADDRESS:PORT", "[IPV6]:PORT" or "systemd:NAME"', read, list)
+    return Kind('a list of "ADDRESS:PORT", "[IPV6]:PORT", "HOST:PORT", ":PORT" or "systemd:NAME"', read, list)
 
 
 def an_endpoint() -> Kind:
@@ -160,7 +160,7 @@ def an_endpoint() -> Kind:
             endpoint(value)
         return value
 
-    return Kind('"ADDRESS:PORT", "[IPV6]:PORT", or "" for none', read)
+    return Kind('"ADDRESS:PORT", "[IPV6]:PORT", "HOST:PORT", or "" for none', read)
 
 
 def networks() -> Kind:
@@ -242,7 +242,8 @@ def names(allowed: str, *known: str, least: int = 0, pattern: str = _NAME.patter
         value = _distinct([one(item) for item in _items(raw)])
         if len(value) < least:
             raise ValueError("it is empty")
-        return value
+        # Where all names are known, their order means nothing: keep one.
+        return tuple(name for name in known if name in value) if known else value
 
     return Kind(allowed, read, list)
 
