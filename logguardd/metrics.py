@@ -41,6 +41,15 @@ class Metrics:
         self.limiter_calls = Counter("logguardd_limiter_calls", "Batches counted, by limiter.", ["limiter"], registry=r)
         self.limiter_failures = Counter("logguardd_limiter_failures", "Calls to Redis that failed.", registry=r)
         self.breaker_open = Gauge("logguardd_limiter_breaker_open", "1 while hits are counted in memory.", registry=r)
+        self.limiter_evicted = Counter(
+            "logguardd_limiter_evicted", "Hits forgotten early since memory's bound was reached.", registry=r
+        )
+        self.shared_bans_ignored = Counter(
+            "logguardd_shared_bans_ignored",
+            "Entries of other daemons not taken over, by reason.",
+            ["reason"],
+            registry=r,
+        )
         self.journal_head = Gauge("logguardd_journal_offset", "Position the next message gets.", registry=r)
         self.journal_bytes = Gauge("logguardd_journal_size_bytes", "Size of the journal.", registry=r)
         self.journal_pruned = Counter("logguardd_journal_pruned", "Messages dropped by retention.", registry=r)
