@@ -19,5 +19,11 @@ class Firewall(Protocol):
     async def apply(self, add: Sequence[Ban], remove: Sequence[Ban], now: int) -> None:
         """Add or extend and remove elements, one transaction; the kernel expires them at ``until``."""
 
+    async def tick(self, now: int) -> None:
+        """Do what the kernel does not do by itself (delete expired rules, renew capped timeouts); about once a second."""
+
+    async def intact(self) -> bool:
+        """Whether what sync() made is still there; False after somebody else flushed it: the caller syncs again."""
+
     async def close(self) -> None:
         """Release what the backend holds; bans stay in the kernel until they expire."""

@@ -1,0 +1,83 @@
+"""Commands that change or ask the kernel, and the runner that executes them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from dataclasses import dataclass
+from typing import Protocol
+
+from logguardd.errors import FirewallError
+
+# Nothing here takes this long: 100,000 elements take nft half a second.
+_TIMEOUT = 60.0
+_MESSAGE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program with its arguments, and what it reads from its standard input."""
+
+    argv: tuple[str, ...]
+    script: str = ""
+
+    def __str__(self) -> str:
+        """Show the command as a shell takes it."""
+        line = shlex.join(self.argv)
+        return f"{line} <<'END'\n{self.script}END\n" if self.script else f"{line}\n"
+
+
+class Runner(Protocol):
+    """Where a backend's commands go."""
+
+    async def run(self, command: Command) -> None:
+        """Run a command that changes something; raise errors.FirewallError with its message if it fails."""
+
+    async def ask(self, command: Command) -> str | None:
+        """Run a command that only looks; return what it printed, None when it failed or cannot be known here."""
+
+
+class Executor:
+    """Runs commands on this machine, one after the other as they are awaited."""
+
+    async def run(self, command: Command) -> None:
+        """Run a command; raise errors.FirewallError with the command and what it wrote to standard error."""
+        code, _, message = await _execute(command)
+        if code:
+            raise FirewallError(f"{shlex.join(command.argv)}: {_brief(message) or f'exit status {code}'}")
+
+    async def ask(self, command: Command) -> str | None:
+        """Return a command's standard output, None when it failed; raise errors.FirewallError if it is not there."""
+        code, output, _ = await _execute(command)
+        return None if code else output.decode(errors="replace")
+
+
+async def _execute(command: Command) -> tuple[int, bytes, str]:
+    name = command.argv[0]
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *command.argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except OSError as error:
+        hint = "; it must be installed and on PATH" if isinstance(error, FileNotFoundError) else ""
+        raise FirewallError(f"{name}: {error.strerror}{hint}") from None
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            output, message = await child.communicate(command.script.encode())
+    except TimeoutError:
+        raise FirewallError(f"{shlex.join(command.argv)}: did not end within {_TIMEOUT:.0f} s") from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    return child.returncode or 0, output, message.decode(errors="replace")
+
+
+def _brief(message: str) -> str:
+    message = message.strip()
+    return message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]} ..."
