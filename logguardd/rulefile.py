@@ -1,0 +1,211 @@
+"""Reading one rule file: TOML to rules, their patterns and examples, with every mistake named where it stands."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from logguardd.errors import RuleError
+from logguardd.grammar import parse
+from logguardd.records import Rule
+from logguardd.services import SERVICES
+from logguardd.severity import RULE_SEVERITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from logguardd.patterns import Sequence as Tree
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")
+_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*rule[ \t]*\]\]", re.MULTILINE)
+_KEYS = ("name", "description", "app_name", "match", "service", "tags", "severity", "attack", "example", "ignore")
+#: Keys of an example that is a table, and the field of a match whose value each states.
+EXPECTED = ("address", "source_port", "port", "protocol", "user", "times")
+_MOST = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A message that a rule must (or must not) claim; ``expect`` holds values that its match must have."""
+
+    app_name: str | None
+    msg: str
+    where: str
+    expect: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One pattern of a rule: its text as written, its tree and where it stands."""
+
+    text: str
+    tree: Tree
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleText:
+    """One ``[[rule]]``. ``where`` names file, line and rule for messages."""
+
+    rule: Rule
+    patterns: tuple[Pattern, ...]
+    examples: tuple[Example, ...]
+    ignores: tuple[Example, ...]
+    where: str
+    description: str = ""
+
+
+def read(file: str, text: str, services: Mapping[str, int]) -> list[RuleText]:
+    """Return the rules of one file, in order; raise errors.RuleError."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RuleError(f"{file}: {_position(str(error), text)}") from None
+    except RecursionError:
+        raise RuleError(f"{file}: brackets are nested too deeply") from None
+    check_keys(file, table, ("rule",))
+    rules = table.get("rule", [])
+    if not isinstance(rules, list) or not all(isinstance(each, dict) for each in rules):
+        raise RuleError(f"{file}: rule: must be written as [[rule]] before each rule's keys")
+    lines = [text.count("\n", 0, header.start()) + 1 for header in _HEADER.finditer(text)]
+    found = []
+    for number, each in enumerate(rules):
+        # A header inside a multi-line string would shift the lines: then none is better than a wrong one.
+        place = f"{file}: line {lines[number]}" if len(lines) == len(rules) else f"{file}: rule {number + 1}"
+        found.append(_Reader(place, each, services).rule())
+    return found
+
+
+def _position(message: str, text: str) -> str:
+    """Reorder tomllib's "what (at line 1, column 2)" to "line 1, column 2: what"."""
+    what, _, where = message.rpartition(" (at ")
+    if not what:
+        return f"not TOML: {message}"
+    if where.startswith("end of"):
+        last = text.rpartition("\n")
+        where = f"line {text.count(chr(10)) + 1}, column {len(last[2]) + 1})"
+    return f"{where.rstrip(')')}: not TOML: {what[0].lower()}{what[1:]}"
+
+
+def check_keys(where: str, table: Mapping[str, object], allowed: Iterable[str]) -> None:
+    """Raise errors.RuleError for the first key that is not allowed, naming the nearest one that is."""
+    allowed = tuple(allowed)
+    for key in table:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(allowed)}"
+            raise RuleError(f"{where}: {key}: unknown key; {hint}")
+
+
+class _Reader:
+    """Reads one ``[[rule]]`` table."""
+
+    def __init__(self, place: str, table: Mapping[str, Any], services: Mapping[str, int]) -> None:
+        self._table = table
+        self._where = place
+        self._services = {**SERVICES, **services}
+
+    def rule(self) -> RuleText:
+        """Check every key and return the rule."""
+        table = self._table
+        check_keys(self._where + (f", rule {table['name']}" if "name" in table else ""), table, _KEYS)
+        if "name" not in table:
+            self._fail("name", "missing; every rule needs a name of its own")
+        name = self._name("name", table["name"])
+        self._where += f", rule {name}"
+        app_name = self._texts("app_name")
+        patterns = tuple(self._pattern(number, text) for number, text in enumerate(self._texts("match"), 1))
+        if not patterns:
+            self._fail("match", "missing; a rule needs at least one pattern")
+        service, port = self._service()
+        severity = table.get("severity", "medium")
+        if severity not in RULE_SEVERITIES:
+            self._fail("severity", f"{severity!r} is not a severity; allowed: {', '.join(RULE_SEVERITIES)}")
+        attack = self._texts("attack")
+        for each in attack:
+            if not _TECHNIQUE.fullmatch(each):
+                self._fail("attack", f"{each!r} is not a MITRE ATT&CK technique; allowed: T1110 or T1110.001")
+        description = table.get("description", "")
+        if not isinstance(description, str):
+            self._fail("description", "must be a text")
+        examples = self._examples("example", app_name)
+        if not examples:
+            self._fail("example", "missing; a rule needs at least one message that it claims")
+        return RuleText(
+            Rule(
+                name=name,
+                app_name=app_name,
+                tags=frozenset(self._name("tags", tag) for tag in self._texts("tags")),
+                severity=severity,
+                service=service,
+                port=port,
+                attack=attack,
+            ),
+            patterns,
+            examples,
+            self._examples("ignore", app_name),
+            self._where,
+            description,
+        )
+
+    def _fail(self, key: str, reason: str) -> NoReturn:
+        raise RuleError(f"{self._where}: {key}: {reason}")
+
+    def _name(self, key: str, value: object) -> str:
+        if not isinstance(value, str) or not _NAME.fullmatch(value):
+            self._fail(
+                key, f"{value!r} is not a name; allowed: up to 64 letters, digits, - _ and ., a letter or digit first"
+            )
+        return value
+
+    def _list(self, key: str) -> list[Any]:
+        value = self._table.get(key, [])
+        if not isinstance(value, list) or len(value) > _MOST:
+            self._fail(key, f'must be a list of at most {_MOST}, for example ["text"]')
+        return value
+
+    def _texts(self, key: str) -> tuple[str, ...]:
+        values = self._list(key)
+        for number, each in enumerate(values, 1):
+            if not isinstance(each, str) or not each:
+                self._fail(key, f"number {number} must be a text that is not empty")
+        return tuple(values)
+
+    def _pattern(self, number: int, text: str) -> Pattern:
+        where = f"{self._where}: match {number}"
+        return Pattern(text, parse(text, where), where)
+
+    def _service(self) -> tuple[str | None, int]:  # noqa: RET503 - _fail never returns
+        value = self._table.get("service")
+        if value is None:
+            return None, 0
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 16:
+            return None, value
+        if isinstance(value, str) and value in self._services:
+            return value, self._services[value]
+        near = difflib.get_close_matches(str(value), self._services, n=1)
+        hint = f"did you mean {near[0]}? Otherwise" if near else "allowed: a service's name or"
+        self._fail("service", f"{value!r} is not known; {hint} a port from 1 to 65535")
+
+    def _examples(self, key: str, app_name: tuple[str, ...]) -> tuple[Example, ...]:
+        # A glob stands for itself without its stars.
+        program = app_name[0].replace("*", "") if app_name else None
+        found = []
+        for number, each in enumerate(self._list(key), 1):
+            where = f"{self._where}: {key} {number}"
+            if isinstance(each, str):
+                found.append(Example(program, each, where))
+            elif isinstance(each, dict):
+                expected = EXPECTED if key == "example" else ()
+                check_keys(where, each, ("app_name", "msg", *expected))
+                if not isinstance(each.get("msg"), str) or not isinstance(each.get("app_name", ""), str):
+                    raise RuleError(f"{where}: needs msg, and app_name must be a text")
+                expect = {name: each[name] for name in expected if name in each}
+                found.append(Example(each.get("app_name", program), each["msg"], where, expect))
+            else:
+                raise RuleError(f"{where}: must be a message or a table with msg and what must be found in it")
+        return tuple(found)

@@ -1,0 +1,95 @@
+"""The rule set: rule files loaded and tried, messages matched and explained.
+
+docs/rules.md explains rule files to those who write them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logguardd.errors import RuleError
+from logguardd.grammar import reference
+from logguardd.matcher import Matcher, applies, unwrap
+from logguardd.records import Record
+from logguardd.rulefile import read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from logguardd.records import Match, Rule
+    from logguardd.rulefile import Example, RuleText
+
+
+class RuleSet:
+    """Rules in the order in which they are tried: a message belongs to the first rule that claims it."""
+
+    def __init__(self, texts: Sequence[RuleText]) -> None:
+        """Compile the rules; ``load`` is how to make one from files."""
+        self.texts = tuple(texts)
+        self.rules: tuple[Rule, ...] = tuple(text.rule for text in texts)
+        self._matcher = Matcher([(text.rule, pattern.tree) for text in texts for pattern in text.patterns])
+
+    def match(self, records: Sequence[Record]) -> list[Match | None]:
+        """Return for each record what the rules or else the endpoint grammar find in it; None: no address stands there."""
+        return self._matcher.match(records)
+
+
+def load(files: Sequence[tuple[str, str]], services: Mapping[str, int] | None = None) -> RuleSet:
+    """Load rule files, given as (file name, TOML text), in that order, and run every example and ignore in them.
+
+    ``services`` adds destination ports by name. Raises errors.RuleError, one line with file, line, rule and, where
+    there is one, column.
+    """
+    texts: list[RuleText] = []
+    places: dict[str, str] = {}
+    for file, text in files:
+        for each in read(file, text, services or {}):
+            name = each.rule.name
+            if name in places:
+                raise RuleError(f"{each.where}: name: {name} is taken by the rule at {places[name]}; names are unique")
+            places[name] = each.where.rpartition(",")[0]
+            texts.append(each)
+    rules = RuleSet(texts)
+    for each in texts:
+        for example in each.examples:
+            _check_example(rules, each, example)
+        for ignored in each.ignores:
+            _check_ignore(each, ignored)
+    return rules
+
+
+def record(app_name: str | None, msg: str) -> Record:
+    """Return a record that holds nothing but a program's name and its message."""
+    return Record(1, 5, 0, None, app_name, None, None, None, msg, None, msg)
+
+
+def _check_example(rules: RuleSet, text: RuleText, example: Example) -> None:
+    (found,) = rules.match([record(example.app_name, example.msg)])
+    if found is None or found.rule is not text.rule:
+        if found is not None and found.rule is not None:
+            reason = f"is claimed by rule {found.rule.name}, which stands before this one"
+        elif not applies(text.rule, example.app_name):
+            reason = f"app_name {example.app_name!r} is not among this rule's"
+        else:
+            reason = f"matches no pattern of this rule; {_furthest(text, example.msg)}"
+        raise RuleError(f"{example.where}: {reason}")
+    for name, wanted in example.expect.items():
+        value = getattr(found, name)
+        if value != wanted or type(value) is not type(wanted):
+            raise RuleError(f"{example.where}: {name} is {value!r} in the match; the example says {wanted!r}")
+
+
+def _furthest(text: RuleText, msg: str) -> str:
+    msg, _ = unwrap(msg)
+    place, number = max(
+        (found, -number)
+        for number, pattern in enumerate(text.patterns, 1)
+        if isinstance(found := reference(pattern.tree).tokens(msg), int)
+    )
+    return f"match {-number} comes furthest, up to column {place + 1}, {msg[place : place + 24]!r}"
+
+
+def _check_ignore(text: RuleText, ignored: Example) -> None:
+    (found,) = RuleSet([text]).match([record(ignored.app_name, ignored.msg)])
+    if found is not None and found.rule is text.rule:
+        raise RuleError(f"{ignored.where}: the rule claims this message, but must not")
