@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +54,16 @@ class Executor:
         return None if code else output.decode(errors="replace")
 
 
+def search_path() -> str:
+    """Return PATH with the folders of administration commands, which root lacks after a plain su(1)."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def installed(program: str) -> bool:
+    """Whether a program is there."""
+    return shutil.which(program, path=search_path()) is not None
+
+
 async def _execute(command: Command) -> tuple[int, bytes, str]:
     name = command.argv[0]
     try:
@@ -61,7 +72,7 @@ async def _execute(command: Command) -> tuple[int, bytes, str]:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**os.environ, "LC_ALL": "C", "PATH": search_path()},
         )
     except OSError as error:
         hint = "; it must be installed and on PATH" if isinstance(error, FileNotFoundError) else ""
@@ -79,5 +90,7 @@ async def _execute(command: Command) -> tuple[int, bytes, str]:
 
 
 def _brief(message: str) -> str:
-    message = message.strip()
-    return message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]} ..."
+    """Return what a program complained of on one line, without the carets that nft draws below its own line."""
+    lines = [line.strip() for line in message.splitlines()]
+    text = "; ".join(line for line in lines if line.strip("^~ "))
+    return text if len(text) <= _MESSAGE else f"{text[:_MESSAGE]} ..."
