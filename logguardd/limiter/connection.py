@@ -1,0 +1,121 @@
+"""Connections to Redis: a client from a URL, checked; short timeouts, no retries behind our back; one error for all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import redis
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from logguardd import urls
+from logguardd.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: Seconds that a read, a write or a connect may take.
+TIMEOUT = 0.5
+#: Seconds after which an idle connection is tried with a PING before it is used.
+_HEALTH_CHECK = 15
+
+_SCHEMES = ("redis", "rediss", "unix")
+_ALLOWED = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// the same with TLS, unix:///PATH[?db=DB]"
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_RESP3_SINCE = 5
+
+
+class Server:
+    """One Redis server: its client, and its name for messages (without the password)."""
+
+    def __init__(self, url: str, *, timeout: float = TIMEOUT) -> None:
+        """Check the URL and make the client, without connecting; raise errors.ConfigError for a URL that is wrong.
+
+        ``?db=N`` goes with unix://; ssl_ca_certs, ssl_certfile, ssl_keyfile (PEM files), ssl_cert_reqs (required,
+        optional, none) and ssl_check_hostname (true, false) go with rediss://.
+        """
+        self.name = urls.redact(url).partition("?")[0]
+        try:
+            options = _options(url)
+        except ValueError as error:
+            raise ConfigError(f'Redis URL "{self.name}": {error}; allowed: {_ALLOWED}') from None
+        if int(redis.__version__.partition(".")[0]) >= _RESP3_SINCE:
+            options["protocol"] = 2
+        self.timeout = timeout
+        self.client: Redis = Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=TIMEOUT,
+            health_check_interval=_HEALTH_CHECK,
+            client_name="logguardd",
+            retry=Retry(NoBackoff(), 0),
+            **options,
+        )
+
+    async def execute(self, *command: object) -> Any:
+        """Send a command and return its answer (texts are bytes); raise what redis-py raises: use it in reached()."""
+        return await self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    @asynccontextmanager
+    async def reached(self) -> AsyncIterator[None]:
+        """Turn whatever goes wrong on the way to Redis, or there, into UnavailableError; no half-read answer stays."""
+        try:
+            async with asyncio.timeout(2 * self.timeout):
+                yield
+        except (RedisError, OSError, ValueError) as error:  # TimeoutError is an OSError
+            await self.drop()
+            what = str(error) or type(error).__name__
+            raise UnavailableError(f"Redis at {self.name}: {what}") from error
+        except asyncio.CancelledError:
+            await self.drop()
+            raise
+
+    async def drop(self) -> None:
+        """Close the connections; the next command opens a new one."""
+        with contextlib.suppress(RedisError, OSError, RuntimeError):
+            await self.client.connection_pool.disconnect()
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Return the client's options besides those in the URL; raise ValueError where the URL is wrong."""
+    urls.check(url, _SCHEMES)
+    parts = urlsplit(url)
+    known = {"redis": (), "rediss": _TLS_OPTIONS, "unix": ("db",)}[parts.scheme]
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name in given:
+        if name not in known:
+            raise ValueError(f'"?{name}=" is not known with {parts.scheme}://')
+    if not given.get("db", "0").isdecimal():
+        raise ValueError(f'database "{given["db"]}" is not a number')
+    return _tls(given) if parts.scheme == "rediss" else {}
+
+
+def _tls(given: dict[str, str]) -> dict[str, Any]:
+    if given.get("ssl_cert_reqs", "required") not in {"required", "optional", "none"}:
+        raise ValueError(f'ssl_cert_reqs "{given["ssl_cert_reqs"]}" is not required, optional or none')
+    if given.get("ssl_check_hostname", "true") not in {"true", "false"}:
+        raise ValueError(f'ssl_check_hostname "{given["ssl_check_hostname"]}" is not true or false')
+    if ("ssl_certfile" in given) != ("ssl_keyfile" in given):
+        raise ValueError("ssl_certfile and ssl_keyfile go together")
+    for name, load in (
+        ("ssl_ca_certs", lambda: ssl.create_default_context(cafile=given["ssl_ca_certs"])),
+        (
+            "ssl_certfile",
+            lambda: ssl.create_default_context().load_cert_chain(given["ssl_certfile"], given["ssl_keyfile"]),
+        ),
+    ):
+        if name in given:
+            try:
+                load()
+            except OSError as error:  # ssl.SSLError is one
+                raise ValueError(f'{name} "{given[name]}" cannot be used: {error.strerror or error}') from None
+    checked = given.get("ssl_cert_reqs", "required") == "required"
+    # redis-py's own default has changed between versions.
+    return {"ssl_check_hostname": checked and given.get("ssl_check_hostname", "true") == "true"}
