@@ -28,6 +28,10 @@ class Journal(Protocol):
     def oldest(self) -> int:
         """The position of the oldest message still kept (equal to ``head`` when there is none)."""
 
+    @property
+    def size(self) -> int:
+        """The bytes in use on the disk."""
+
     async def open(self) -> None:
         """Create or open the journal; raise errors.ConfigError when its place cannot be used."""
 
@@ -49,8 +53,14 @@ class Journal(Protocol):
     async def committed(self, consumer: str) -> int:
         """Return the stored offset of ``consumer``, or ``oldest`` when it has none."""
 
+    async def advance(self, position: int) -> None:
+        """Give no position below ``position`` to a message any more (it fell back behind what a consumer stored)."""
+
     async def prune(self, now: int) -> int:
-        """Drop what retention and size limits allow (never what a consumer still needs); return messages dropped."""
+        """Drop what retention and size limits allow (never what a consumer still needs).
+
+        Return the messages dropped since the last call, whoever dropped them.
+        """
 
     async def close(self) -> None:
         """Flush and close."""

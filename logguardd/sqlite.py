@@ -1,0 +1,194 @@
+"""A SQLite file used from asyncio: one connection in a thread of its own, and its errors in words for an operator.
+
+The journal and the embedded archive stand on it. SQLite: https://www.sqlite.org/wal.html, /rescode.html, /pragma.html.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from logguardd.errors import ConfigError, LogguarddError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+#: Primary result codes (the low byte of an extended one) after which a connection is opened afresh: what it believes
+#: about the file may be wrong.
+_REOPEN = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN})
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_UNUSABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
+#: Errors of a full or failing disk.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+
+
+class Connection:
+    """One connection, used in one thread that belongs to it; it is opened at the first use and after an I/O error.
+
+    ``what`` begins every message ("journal", "archive"); ``pragmas`` run on every new connection, in order.
+    """
+
+    def __init__(self, path: Path, what: str, pragmas: Sequence[str]) -> None:
+        self.path = path
+        self._what = what
+        self._pragmas = tuple(pragmas)
+        self._thread: ThreadPoolExecutor | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, opening: bool = False) -> T:
+        """Run ``work(connection)`` in the thread; what it left open of a transaction is rolled back when it raises.
+
+        Raises errors.UnavailableError for what SQLite refuses; with ``opening``, errors.ConfigError where only an
+        operator can help (a damaged file, no permission).
+        """
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"logguardd-{self._what}")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work, opening)
+
+    def _run(self, work: Callable[[sqlite3.Connection], T], opening: bool) -> T:  # noqa: FBT001 - run_in_executor takes no keywords
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            return work(self._connection)
+        except sqlite3.Error as error:
+            self._recover(primary_code(error))
+            raise self._translate(error, opening=opening) from error
+        except BaseException:
+            self._recover(None)
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
+        try:
+            for pragma in self._pragmas:
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _recover(self, code: int | None) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        if code in _REOPEN:
+            self._close()
+
+    def _translate(self, error: sqlite3.Error, *, opening: bool) -> LogguarddError:
+        code = primary_code(error)
+        where = f"{self._what}: {self.path}"
+        if code in _DAMAGED:
+            aside = f"{self.path}.damaged"
+            message = (
+                f"{where}: the file is damaged or no SQLite database ({error}); stop logguardd, move it aside "
+                f"(for f in '' -wal; do mv {self.path}$f {aside}$f; done) and start again with a new one"
+            )
+            return ConfigError(message) if opening else UnavailableError(message)
+        if code in _UNUSABLE and opening:
+            return ConfigError(f"{where}: {error}; the file and its folder must be writable by the daemon's user")
+        if code == sqlite3.SQLITE_FULL:
+            return UnavailableError(f"{where}: no space left ({error})")
+        return UnavailableError(f"{where}: {error}")
+
+    async def close(self) -> None:
+        """Close the connection and end its thread (both come back when it is used again)."""
+        if self._thread is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+
+def primary_code(error: sqlite3.Error) -> int | None:
+    """Return the primary result code of an error of SQLite's, None for one that Python's module raised itself."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Run a block as one write transaction; an error rolls it back and goes on."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # SQLite rolls back by itself on some errors
+            connection.execute("ROLLBACK")
+        raise
+
+
+def create(path: Path, what: str, mode: int = 0o640) -> None:
+    """Make the file where it is missing, readable by nobody else, and check that it can be used.
+
+    Only while no connection to it is open in this process: closing a file gives up its POSIX locks. Raises
+    errors.ConfigError, or errors.UnavailableError on a full or failing disk.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+    except OSError as error:
+        message = f"{what}: {path}: {error.strerror}"
+        if error.errno in NO_ROOM:
+            raise UnavailableError(message) from error
+        raise ConfigError(f"{message}; the file and its folder must be writable by the daemon's user") from error
+    try:
+        regular = stat.S_ISREG(os.fstat(file).st_mode)
+    finally:
+        os.close(file)
+    if not regular:
+        raise ConfigError(f"{what}: {path}: not a regular file")
+
+
+def claim(connection: sqlite3.Connection, application_id: int, what: str, path: Path) -> bool:
+    """Return whether the file is new; raise errors.ConfigError if it holds another program's tables.
+
+    Switches to WAL, which the file remembers; errors.ConfigError where its file system cannot do that.
+    """
+    (found,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables and found != application_id:
+        raise ConfigError(f"{what}: {path}: an SQLite database, but not a logguardd {what}; name another file")
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise ConfigError(f"{what}: {path}: this file system cannot hold a WAL (journal mode {mode}); use a local disk")
+    connection.execute(f"PRAGMA application_id = {application_id}")
+    return not tables
+
+
+def space(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the bytes of the main file that are in use, and of the pages that are free to be used again."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return (pages - free) * size, free * size
+
+
+def give_back(connection: sqlite3.Connection, step: int, spare: int) -> int:
+    """Give free pages back to the file system, at most ``step`` bytes, keeping a quarter of the file or ``spare`` bytes.
+
+    The kept ones are used again without growing the file. Needs auto_vacuum = INCREMENTAL. Return the bytes given back.
+    """
+    size: int = connection.execute("PRAGMA page_size").fetchone()[0]
+    used, free = space(connection)
+    surplus = min(free - max((used + free) // 4, spare), step) // size
+    if surplus <= 0:
+        return 0
+    connection.execute(f"PRAGMA incremental_vacuum({surplus})").fetchall()
+    return surplus * size
