@@ -64,23 +64,31 @@ class Breaker:
                 self._failed(error, time.monotonic() - started)
             else:
                 self._failures = 0
+                if self._to_forget:
+                    with contextlib.suppress(UnavailableError):
+                        await self._catch_up()
                 return verdicts
         return await self._fallback.count(tallies)
 
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop what is counted under the keys; in the primary as soon as it is there."""
         await self._fallback.forget(keys)
-        if self._state == "closed":
-            started = time.monotonic()
-            try:
-                await self._primary.forget(keys)
-            except UnavailableError as error:
-                self._failed(error, time.monotonic() - started)
-            else:
-                return
         self._to_forget.update(dict.fromkeys(keys))
         while len(self._to_forget) > _FORGET:
             del self._to_forget[next(iter(self._to_forget))]
+        if self._state == "closed":
+            started = time.monotonic()
+            try:
+                await self._catch_up()
+            except UnavailableError as error:
+                self._failed(error, time.monotonic() - started)
+
+    async def _catch_up(self) -> None:
+        keys = list(self._to_forget)
+        if keys:
+            await self._primary.forget(keys)
+            for key in keys:
+                self._to_forget.pop(key, None)
 
     def _failed(self, error: UnavailableError, seconds: float) -> None:
         self._failures += 1
@@ -103,8 +111,7 @@ class Breaker:
             self._state = "half-open"
             try:
                 await self._primary.count([Tally("logguardd:probe", SECOND, 1, [(time.time_ns() // 1000, "probe")])])
-                if self._to_forget:
-                    await self._primary.forget(list(self._to_forget))
+                await self._catch_up()
             except UnavailableError as error:
                 self._state = "open"
                 self._failed(error, 0)
@@ -117,7 +124,6 @@ class Breaker:
     def _close(self) -> None:
         self._state = "closed"
         self._failures = 0
-        self._to_forget.clear()
         self.trouble = None
         if self._metrics is not None:
             self._metrics.breaker_open.set(0)
