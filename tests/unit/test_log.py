@@ -11,8 +11,17 @@ from logguardd import log
 from logguardd.errors import ConfigError
 
 
+def throw(error):
+    raise error
+
+
 def record(message, *args, level=logging.WARNING, error=None, **extra):
-    exc_info = None if error is None else (type(error), error, None)
+    exc_info = None
+    if error is not None:
+        try:
+            throw(error)
+        except type(error):
+            exc_info = sys.exc_info()
     made = logging.LogRecord("logguardd.test", level, "test.py", 1, message, args, exc_info)
     vars(made).update(extra)
     return made
