@@ -13,9 +13,11 @@ from typing import NoReturn
 import pyparsing as pp
 
 from logguardd.addresses import exact, first_of, literal
+from logguardd.automaton import Automaton
 from logguardd.errors import RuleError
 from logguardd.patterns import KINDS, Choice, Literal, Optional, Sequence, Token
-from logguardd.structure import PatternError, link
+from logguardd.proof import ambiguity
+from logguardd.structure import PatternError, columns, link
 
 _SPECIAL = "[]()<>|\\"
 _LONGEST = 2048
@@ -38,9 +40,25 @@ def parse(pattern: str, where: str = "pattern") -> Sequence:
             tree: Sequence = _language().parse_string(pattern, parse_all=True)[0]
         except pp.ParseBaseException as error:
             _explain(pattern, error.loc)
-        return link(tree)
+        linked = link(tree)
+        if places := columns(linked, "ip"):
+            _prove(linked, places[0])
     except PatternError as error:
         raise RuleError(f"{where}, column {error.column}: {error.reason}") from None
+    return linked
+
+
+def _prove(tree: Sequence, column: int) -> None:
+    conflict = ambiguity(Automaton(tree))
+    if conflict is None:
+        return
+    first, second = sorted(conflict.columns)
+    two = f"its address at column {first} or at column {second}" if first else f"an address at column {second} or with none"
+    _refuse(
+        column,
+        f"<ip> could be forged: the message {conflict.message!r} can be read with {two}; "
+        "what stands around <ip> must not fit into the text and optional parts beside it",
+    )
 
 
 def _language() -> pp.ParserElement:

@@ -41,6 +41,17 @@ def free(nodes: Sequence) -> bool:
     )
 
 
+def columns(nodes: Sequence, name: str) -> list[int]:
+    """Return the columns at which tokens of that name stand."""
+    found: list[int] = []
+    for node in nodes:
+        if isinstance(node, Token) and node.kind.name == name:
+            found.append(node.column)
+        for body in _bodies(node):
+            found += columns(body, name)
+    return found
+
+
 def _certain(nodes: Sequence) -> bool:
     """Whether free text stands in the parts in every case."""
     return any(
