@@ -41,12 +41,12 @@ class Detector:
     """
 
     def __init__(self, counts: Counts, memory: int = 65_536) -> None:
-        """``counts``: whether some jail counts hits of that rule, with these tags and that severity (jails.counts)."""
+        """Ask ``counts`` whether some jail counts hits of a rule, given its name, tags and severity (jails.counts)."""
         self._memory = memory
         self._last: OrderedDict[tuple[str, str | None], Hit] = OrderedDict()
         # How many of the remembered senders stand behind a peer.
         self._peers: dict[str, int] = {}
-        self.use(wanted)
+        self.use(counts)
 
     def use(self, counts: Counts) -> None:
         """Ask other jails from now on; what is remembered of senders stays."""
