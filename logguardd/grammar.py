@@ -3,6 +3,10 @@
 The pyparsing parser is the reference: ``logguardctl explain`` and the tests use it. The daemon runs the regular
 expression. Both match whole messages and give equal values; a property test holds them to it.
 
+A pattern that has free text before its address claims no message of more than MOST octets: programs and relays cut long
+messages (OpenSSH at 1023 octets, nginx at 2048, RFC 3164 relays at 1024 with the header), and a sender of free text could
+have the cut fall where the address that he wrote is the last one left.
+
 How a pattern matches: parts in order; an optional part is tried present first, alternatives in the order written; closed
 tokens take all they can; free text takes as little as lets the rest match up to the message's end.
 """
@@ -18,6 +22,7 @@ import pyparsing as pp
 from logguardd.addresses import exact, first_of, literal, normal
 from logguardd.language import parse
 from logguardd.patterns import Choice, Literal, Optional, Sequence, Token, Until
+from logguardd.structure import free_before_address
 from logguardd.tokens import atomic, element, expression, movable
 
 if TYPE_CHECKING:
@@ -25,7 +30,16 @@ if TYPE_CHECKING:
 
     from logguardd.patterns import Node
 
-__all__ = ["Compiled", "Reference", "compile", "expression_of", "parse", "reference", "value"]
+__all__ = ["MOST", "Compiled", "Reference", "compile", "expression_of", "parse", "reference", "short", "value"]
+
+
+#: The greatest length, in octets of UTF-8, of a message whose address stands after free text.
+MOST = 900
+
+
+def short(message: str) -> bool:
+    """Whether the message has at most MOST octets, so that nothing on its way has cut it."""
+    return len(message) <= MOST and (message.isascii() or len(message.encode("utf-8", "replace")) <= MOST)
 
 
 def value(name: str, text: str) -> str:
@@ -45,17 +59,18 @@ def value(name: str, text: str) -> str:
 class Expression:
     """The regular expression of one pattern, anchored at its end only, and the field of each of its groups in order.
 
-    A group without a field belongs to the expression itself.
+    A group without a field belongs to the expression itself. ``short``: only messages that are ``short`` are claimed.
     """
 
     text: str
     fields: tuple[str | None, ...]
+    short: bool
 
 
 def expression_of(tree: Sequence, label: str = "a") -> Expression:
     """Return the regular expression of a pattern, for re.DOTALL; the names of its groups begin with ``label``."""
     writer = _Writer(label)
-    return Expression(writer.sequence(tree) + r"\Z", tuple(writer.fields))
+    return Expression(writer.sequence(tree) + r"\Z", tuple(writer.fields), free_before_address(tree))
 
 
 class _Writer:
@@ -109,11 +124,12 @@ class Compiled:
         """Compile the tree."""
         made = expression_of(tree)
         self._fields = made.fields
+        self._short = made.short
         self._match = re.compile(made.text, re.DOTALL).match
 
     def match(self, message: str) -> Mapping[str, str] | None:
         """Return the values by field of records.Match (address, source_port, port, protocol, user), or None."""
-        found = self._match(message)
+        found = None if self._short and not short(message) else self._match(message)
         if found is None:
             return None
         pairs = zip(self._fields, found.groups(), strict=True)
@@ -134,8 +150,11 @@ class Reference:
 
     def __init__(self, tree: Sequence) -> None:
         """Build the parser."""
-        self._parser = _continue(tree, exact(pp.StringEnd()))
-        self._parser.parse_with_tabs()
+        parser = _continue(tree, exact(pp.StringEnd()))
+        if free_before_address(tree):
+            uncut = exact(pp.Empty()).add_condition(lambda message, *_: short(message), call_during_try=True)
+            parser = exact(pp.And([uncut, parser]))
+        self._parser = parser.parse_with_tabs()
 
     def match(self, message: str) -> Mapping[str, str] | None:
         """Return the values by field, as Compiled.match does."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from logguardd.addresses import normal, special
 from logguardd.endpoints import endpoints
-from logguardd.grammar import expression_of
+from logguardd.grammar import MOST, expression_of, short
 from logguardd.patterns import Choice, Literal, Optional
 from logguardd.records import Match
 
@@ -44,6 +44,7 @@ class Candidate(NamedTuple):
 
     rule: Rule
     match: Callable[[str], re.Match[str] | None]
+    short: bool
     heads: frozenset[str]
     groups: tuple[int, ...]
     others: tuple[tuple[int, int], ...]
@@ -67,10 +68,11 @@ def applies(rule: Rule, app_name: str | None) -> bool:
     """Whether the rule looks at messages of this program: an equal name, or a glob in which * is any text."""
     if not rule.app_name:
         return True
-    return app_name is not None and any(_fits(glob, app_name) for glob in rule.app_name)
+    return app_name is not None and any(fits(glob, app_name) for glob in rule.app_name)
 
 
-def _fits(glob: str, name: str) -> bool:
+def fits(glob: str, name: str) -> bool:
+    """Whether a name is the glob, or what it stands for with any texts for its stars."""
     if "*" not in glob:
         return glob == name
     start, *middle, end = glob.split("*")
@@ -129,7 +131,7 @@ def candidate(rule: Rule, tree: Tree) -> Candidate:
             else:
                 others.append((field, number))
     expression = re.compile(made.text + "(?:(?!)())?", re.DOTALL)
-    return Candidate(rule, expression.match, heads(tree), tuple(groups), tuple(others))
+    return Candidate(rule, expression.match, made.short, heads(tree), tuple(groups), tuple(others))
 
 
 def table(candidates: Sequence[Candidate]) -> Table:
@@ -168,8 +170,10 @@ class Matcher:
                 candidates = tables.get(message[:length])
                 if candidates is not None:
                     for each in candidates:
+                        if each.short and len(message) > MOST:
+                            continue
                         match = each.match(message)
-                        if match is not None:
+                        if match is not None and (not each.short or short(message)):
                             break
                     else:
                         continue

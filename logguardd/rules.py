@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from logguardd.crossing import crossing
 from logguardd.errors import RuleError
 from logguardd.grammar import reference
 from logguardd.matcher import Matcher, applies, unwrap
@@ -49,6 +50,8 @@ def load(files: Sequence[tuple[str, str]], services: Mapping[str, int] | None = 
                 raise RuleError(f"{each.where}: name: {name} is taken by the rule at {places[name]}; names are unique")
             places[name] = each.where.rpartition(",")[0]
             texts.append(each)
+    if reason := crossing(texts):
+        raise RuleError(reason)
     rules = RuleSet(texts)
     for each in texts:
         for example in each.examples:

@@ -29,7 +29,7 @@ def link(tree: Sequence) -> Sequence:
 
     Raises PatternError.
     """
-    _check_order(tree)
+    _orders(tree)
     _check_fields(tree)
     return _link(tree, _END, later=False, certain=False, bracketed=False)
 
@@ -168,8 +168,16 @@ def _check_closed(token: Token) -> None:
         _fail(token, "is directly followed by =, which it cannot contain; write the key between them")
 
 
-def _check_order(tree: Sequence) -> None:
-    """Refuse free text on both sides of an address: the sender of the text could write the address."""
+def free_before_address(tree: Sequence) -> bool:
+    """Whether free text may stand before <ip>."""
+    return "free ip" in _orders(tree)
+
+
+def _orders(tree: Sequence) -> frozenset[str]:
+    """Return in which orders free text and <ip> may stand: none, free, ip, free ip, ip free.
+
+    Free text on both sides of an address is refused: the sender of the text could write the address.
+    """
 
     def walk(nodes: Sequence, states: frozenset[str]) -> frozenset[str]:
         for node in nodes:
@@ -191,7 +199,7 @@ def _check_order(tree: Sequence) -> None:
                     states = frozenset().union(*(walk(body, states) for body in alternatives))
         return states
 
-    walk(tree, frozenset({"none"}))
+    return walk(tree, frozenset({"none"}))
 
 
 def _check_fields(tree: Sequence) -> None:
