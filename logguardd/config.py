@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from logguardd import toml_text, urls
 from logguardd.errors import ConfigError
@@ -17,7 +17,19 @@ from logguardd.settings import DEFAULT_PATH, SECTIONS, SHIPPED_JAILS, Config, Ja
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["DEFAULT_PATH", "Config", "embedded", "load", "parse", "read_rules", "reload", "show"]
+__all__ = ["DEFAULT_PATH", "Config", "embedded", "examine", "find", "load", "parse", "read_rules", "reload", "show"]
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: its line (0 for none), the path of its key, and the whole message."""
+
+    line: int
+    path: tuple[str, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
 
 _MAX_FILE = 1 << 20
 _TOML_PLACE = re.compile(r"line (\d+), column (\d+)\)")
@@ -32,6 +44,24 @@ def load(path: str) -> Config:
     Raises ConfigError with one line for every error: ``FILE:LINE: section.key: what is wrong; allowed: what is``.
     """
     return parse(_read(path), path)
+
+
+def examine(path: str | None) -> tuple[Config, list[Problem]]:
+    """Read the file as ``find`` does, but return its problems, in order, and a configuration without what is wrong.
+
+    Raises ConfigError for a file that cannot be read or is not TOML.
+    """
+    if path is None and not Path(DEFAULT_PATH).exists():
+        return Config(), []
+    path = path or DEFAULT_PATH
+    return _examine(_read(path), path)
+
+
+def find(path: str | None) -> Config:
+    """Read the file at ``path``, or without one DEFAULT_PATH if that exists; the defaults if it does not."""
+    if path is None and not Path(DEFAULT_PATH).exists():
+        return Config()
+    return load(path or DEFAULT_PATH)
 
 
 def reload(config: Config) -> Config:
@@ -101,6 +131,13 @@ def _read(path: str) -> str:
 
 def parse(text: str, source: str = "") -> Config:
     """Read a configuration from text; ``source`` names it in errors. Raises ConfigError as ``load`` does."""
+    config, problems = _examine(text, source)
+    if problems:
+        raise ConfigError("\n".join(map(str, problems)))
+    return config
+
+
+def _examine(text: str, source: str) -> tuple[Config, list[Problem]]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -115,9 +152,7 @@ def parse(text: str, source: str = "") -> Config:
     config = reader.config(document)
     if not reader.problems:
         reader.contradictions(config)
-    if reader.problems:
-        raise ConfigError("\n".join(message for _, message in sorted(reader.problems)))
-    return config
+    return config, sorted(reader.problems)
 
 
 class _Reader:
@@ -126,11 +161,12 @@ class _Reader:
     def __init__(self, source: str, lines: Mapping[tuple[str, ...], int]) -> None:
         self.source = source
         self.lines = lines
-        self.problems: list[tuple[int, str]] = []
+        self.problems: list[Problem] = []
 
     def wrong(self, path: Sequence[str], what: str) -> None:
         line = self.lines.get(tuple(path), 0)
-        self.problems.append((line, printable(f"{located(self.source, self.lines, tuple(path))}: {what}")))
+        text = printable(f"{located(self.source, self.lines, tuple(path))}: {what}")
+        self.problems.append(Problem(line, tuple(path), text))
 
     def config(self, document: Mapping[str, Any]) -> Config:
         top = {key.name: key for key in keys(Config)}

@@ -39,6 +39,12 @@ class Lockfile:
         os.truncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
+    def move(self, least: int) -> None:
+        """Move to a file descriptor that is at least that number."""
+        moved = fcntl.fcntl(self._file, fcntl.F_DUPFD_CLOEXEC, least)
+        os.close(self._file)
+        self._file = moved
+
     def release(self) -> None:
         """Remove the file, or empty it where its folder does not let us, and unlock it."""
         if self._file < 0:

@@ -1,0 +1,120 @@
+"""What a configuration needs of this machine before it can be run: rules that load, certificates that fit.
+
+check-config does this without starting anything; the daemon does it at start and on reload.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, NamedTuple
+
+from logguardd import rules as rule_sets
+from logguardd.config import read_rules
+from logguardd.errors import ConfigError, RuleError
+from logguardd.listeners.tls_context import TlsSettings, build_context
+from logguardd.notation import printable
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
+    from logguardd.rules import RuleSet
+    from logguardd.settings import Config
+
+
+class Findings(NamedTuple):
+    """What ``check`` found: ``errors`` and ``warnings``, a line each, and the rules if they load."""
+
+    errors: list[str]
+    warnings: list[str]
+    rules: RuleSet | None
+
+
+def check(config: Config, *, skip: Iterable[str] = ()) -> Findings:
+    """Find everything that is wrong, without raising; ``skip`` names sections that are known to be wrong."""
+    skip = set(skip)
+    errors: list[str] = []
+    warnings: list[str] = []
+    rules = None
+    if "detection" not in skip:
+        try:
+            rules, warnings = load_rules(config)
+        except ConfigError as error:
+            errors += str(error).split("\n")
+    if config.tls.certificate and "tls" not in skip:
+        try:
+            _, more = tls_context(config)
+        except ConfigError as error:
+            errors += str(error).split("\n")
+        else:
+            warnings += more
+    return Findings(errors, warnings, rules)
+
+
+def load_rules(config: Config) -> tuple[RuleSet, list[str]]:
+    """Read the configuration's rule files, run their examples, and hold the jails against them.
+
+    Return the rules and warnings. Raise ConfigError with a line for each file that has an error, and for each name
+    among a jail's hits that nothing bears.
+    """
+    where = config.where("detection", "rules")
+    try:
+        files = read_rules(config.detection.rules)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).split("\n"))) from None
+    services = config.detection.services
+    try:
+        rules = rule_sets.load(files, services)
+    except RuleError as error:
+        raise ConfigError("\n".join(_errors_by_file(files, services) or [printable(str(error))])) from None
+    errors, warnings = _jails(config, rules)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    if not rules.rules:
+        warnings.append(f"{where}: there are no rules; nothing will be detected")
+    return rules, warnings
+
+
+def _errors_by_file(files: Iterable[tuple[str, str]], services: object) -> list[str]:
+    """Return the first error of each file by itself."""
+    errors = []
+    for file in files:
+        try:
+            rule_sets.load([file], services)  # type: ignore[arg-type]
+        except RuleError as error:
+            errors.append(printable(str(error)))
+    return errors
+
+
+def _jails(config: Config, rules: RuleSet) -> tuple[list[str], list[str]]:
+    """Return errors for jails of the file, and warnings for shipped ones, whose hits can never come."""
+    known = {rule.name for rule in rules.rules}.union(*(rule.tags for rule in rules.rules), {"*"})
+    errors: list[str] = []
+    warnings: list[str] = []
+    for name, jail in config.jail.items():
+        for hit in jail.hits:
+            if hit not in known and jail.enabled:
+                near = get_close_matches(hit, sorted(known - {"*"}), n=1, cutoff=0.0)
+                hint = f', did you mean "{near[0]}"?' if near else ""
+                allowed = 'a tag or the name of a loaded rule, or "*"'
+                line = f'{config.where("jail", name, "hits")}: no rule bears "{hit}"{hint}; allowed: {allowed}'
+                (errors if ("jail", name) in config.lines else warnings).append(line)
+    return errors, warnings
+
+
+def tls_context(config: Config) -> tuple[ssl.SSLContext, list[str]]:
+    """Return the TLS listeners' context and warnings; raise ConfigError naming file and line, key and what is wrong."""
+    tls = config.tls
+    try:
+        context, warnings = build_context(
+            TlsSettings(tls.certificate, tls.private_key, tls.client_ca, tls.permitted_peers)
+        )
+    except ConfigError as error:
+        raise ConfigError(_placed(config, str(error))) from None
+    return context, [_placed(config, warning) for warning in warnings]
+
+
+def _placed(config: Config, message: str) -> str:
+    """Put file and line before a message that begins with its key."""
+    key, _, rest = message.partition(": ")
+    return printable(f"{config.where(*key.split('.'))}: {rest}")
