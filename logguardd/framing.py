@@ -178,17 +178,31 @@ def datagrams(payloads: Sequence[bytes], max_message: int) -> Framed:
     An octet count before the message, which RFC 5426 does not know but some senders write, is removed only where it
     equals the length of the rest. Longer messages than ``max_message`` bytes are truncated.
     """
+    return messages(
+        [_uncounted(payload) if payload and payload[0] in _DIGITS else payload for payload in payloads], max_message
+    )
+
+
+def messages(payloads: Sequence[bytes], max_message: int) -> Framed:
+    """Return the frames of messages that came one by one (RELP): one each, without one LF, CRLF or NUL at the end.
+
+    Longer messages than ``max_message`` bytes are truncated.
+    """
     frames = []
     truncated = 0
     for payload in payloads:
         frame = payload
-        if (counted := _COUNT(frame)) and int(counted[1]) == len(frame) - counted.end():
-            frame = frame[counted.end() :]
-        if len(frame) > max_message and len(_without_trailer(frame)) > max_message:
+        if len(frame) > max_message:
+            frame = _without_trailer(frame)
+            truncated += len(frame) > max_message
             frame = frame[:max_message]
-            truncated += 1
         frames.append(frame)
     return _framed(frames, truncated)
+
+
+def _uncounted(payload: bytes) -> bytes:
+    count = _COUNT(payload)
+    return payload[count.end() :] if count and int(count[1]) == len(payload) - count.end() else payload
 
 
 def _framed(frames: list[bytes], truncated: int) -> Framed:
