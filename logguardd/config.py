@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from logguardd import toml_text, urls
+from logguardd import settings, toml_text, urls
 from logguardd.errors import ConfigError
 from logguardd.notation import printable, shown
 from logguardd.settings import DEFAULT_PATH, SECTIONS, SHIPPED_JAILS, Config, Jail, keys, located
@@ -242,6 +242,11 @@ class _Reader:
         for name, jail in config.jail.items():
             if jail.max_ban < jail.ban:
                 self.wrong(["jail", name, "max_ban"], "shorter than the jail's ban; allowed: ban or longer")
+            if "port" in jail.group_by and jail.ipv6_prefix != settings.SINGLE:
+                what = (
+                    f"{jail.ipv6_prefix} does not go with group_by port, as a port is banned for single addresses only"
+                )
+                self.wrong(["jail", name, "ipv6_prefix"], f'{what}; allowed: 128, or group_by = ["address"]')
             if "address" not in jail.group_by:
                 self.wrong(
                     ["jail", name, "group_by"], '"address" is missing; allowed: ["address"], ["address", "port"]'

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from logguardd import rules as rule_sets
 from logguardd.config import read_rules
 from logguardd.errors import ConfigError, RuleError
+from logguardd.jails import Jail
 from logguardd.listeners.tls_context import TlsSettings, build_context
 from logguardd.notation import printable
 
@@ -67,7 +68,7 @@ def load_rules(config: Config) -> tuple[RuleSet, list[str]]:
         rules = rule_sets.load(files, services)
     except RuleError as error:
         raise ConfigError("\n".join(_errors_by_file(files, services) or [printable(str(error))])) from None
-    errors, warnings = _jails(config, rules)
+    errors, warnings = _idle_jails(config, rules)
     if errors:
         raise ConfigError("\n".join(errors))
     if not rules.rules:
@@ -86,7 +87,7 @@ def _errors_by_file(files: Iterable[tuple[str, str]], services: object) -> list[
     return errors
 
 
-def _jails(config: Config, rules: RuleSet) -> tuple[list[str], list[str]]:
+def _idle_jails(config: Config, rules: RuleSet) -> tuple[list[str], list[str]]:
     """Return errors for jails of the file, and warnings for shipped ones, whose hits can never come."""
     known = {rule.name for rule in rules.rules}.union(*(rule.tags for rule in rules.rules), {"*"})
     errors: list[str] = []
@@ -100,6 +101,25 @@ def _jails(config: Config, rules: RuleSet) -> tuple[list[str], list[str]]:
                 line = f'{config.where("jail", name, "hits")}: no rule bears "{hit}"{hint}; allowed: {allowed}'
                 (errors if ("jail", name) in config.lines else warnings).append(line)
     return errors, warnings
+
+
+def jails(config: Config) -> tuple[Jail, ...]:
+    """Return the jails that are enabled, as the core takes them."""
+    return tuple(
+        Jail(
+            name,
+            hits=jail.hits,
+            group_by=jail.group_by,
+            window=jail.window,
+            threshold=jail.threshold,
+            ban=jail.ban,
+            escalation=jail.escalation,
+            max_ban=jail.max_ban,
+            ipv6_prefix=jail.ipv6_prefix,
+        )
+        for name, jail in config.jail.items()
+        if jail.enabled
+    )
 
 
 def tls_context(config: Config) -> tuple[ssl.SSLContext, list[str]]:

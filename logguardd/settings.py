@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Where the configuration is looked for when a command line names none.
 DEFAULT_PATH = "/etc/logguardd/logguardd.toml"
 
+#: The length of the prefix that is a single IPv6 address.
+SINGLE = 128
+
 
 def _key(default: object, kind: Kind, *, secret: bool = False) -> Any:
     """Make a key: its default as written in TOML, and what may be written there."""
@@ -110,7 +113,7 @@ class Jail:
     ban: int = _key("5m", values.a_duration("1s"))
     escalation: float = _key(1, values.factor(1, 100))
     max_ban: int = _key("7d", values.a_duration("1s"))
-    ipv6_prefix: int = _key(128, values.whole(16, 128))
+    ipv6_prefix: int = _key(SINGLE, values.whole(16, SINGLE))
 
 
 @dataclass(frozen=True, slots=True)

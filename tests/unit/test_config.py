@@ -141,6 +141,7 @@ ERRORS = [
     ('[jail.a]\ngroup_by = ["sender"]', 'jail.a.group_by: "sender" is not allowed'),
     ('[jail.a]\ngroup_by = ["port"]', 'jail.a.group_by: "address" is missing'),
     ('[jail.a]\nban = "8d"', "f.toml:1: jail.a.max_ban: shorter than the jail's ban"),
+    ("[jail.flood]\nipv6_prefix = 64", "f.toml:2: jail.flood.ipv6_prefix: 64 does not go with group_by port"),
     ("[jail.a]\nescalation = nan", "jail.a.escalation: nan is out of range"),
     ("[jail.a]\nenabled = 1", "jail.a.enabled: 1 is neither; allowed: true or false"),
     ('[firewall]\nbackend = "pf"', 'firewall.backend: "pf" is none of them; allowed: "nftables", "iptables", "print"'),
