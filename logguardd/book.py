@@ -8,10 +8,10 @@ from heapq import heapify, heappop, heappush
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
-from logguardd.records import Ban, Network
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from logguardd.records import Ban, Network
 
 #: Why a ban leaves the book before its time (Change.evicted).
 EVICTED = "too many bans in force: the one that would have ended first makes room"
@@ -93,11 +93,17 @@ class BanBook:
         """Put an operator's ban into force, whatever there was; it may also end earlier."""
         return self._put(_place(ban.network), ban)
 
-    def remove(self, network: Network, port: int | None = None) -> list[Ban]:
-        """End the bans of exactly this network, on this port or (None) on all of them; return them."""
+    def remove(self, network: Network, port: int | None, now: int) -> list[Ban]:
+        """End the bans of exactly this network, on this port or (None) on all of them; return them as they were.
+
+        Among ``past`` they stand with ``now`` as their end.
+        """
         place = _place(network)
         ports = list(self._places.get(place, ())) if port is None else [port]
-        return [ban for one in ports if (ban := self._take(place, one)) is not None]
+        removed = [ban for one in ports if (ban := self._take(place, one)) is not None]
+        for ban in removed:
+            self._past[place, ban.port] = replace(ban, until=now)
+        return removed
 
     def expire(self, now: int) -> list[Ban]:
         """End and return the bans whose time is over."""
