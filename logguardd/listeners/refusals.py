@@ -1,0 +1,37 @@
+"""Connections refused or closed by us: counted by reason, and told in the log at a bounded rate."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logguardd.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two log lines of one reason.
+QUIET = 10.0
+
+
+class Refusals:
+    """Counts every refusal; of each reason logs the first in ten seconds, with the number left untold since then."""
+
+    def __init__(self, transport: str, metrics: Metrics) -> None:
+        self._transport = transport
+        self._refused = metrics.connections_refused
+        self._told: dict[str, float] = {}
+        self._untold: dict[str, int] = {}
+
+    def refuse(self, reason: str, peer: str, detail: str) -> None:
+        """Count one under ``reason`` (a metric label, so from a fixed set) and perhaps log peer and detail."""
+        self._refused.labels(self._transport, reason).inc()
+        now = time.monotonic()
+        if now - self._told.get(reason, -QUIET) < QUIET:
+            self._untold[reason] = self._untold.get(reason, 0) + 1
+            return
+        self._told[reason] = now
+        untold = self._untold.pop(reason, 0)
+        more = f" ({untold} more since the last such line)" if untold else ""
+        _log.warning("%s: %s from %s: %s%s", self._transport, reason, peer, detail, more)
