@@ -64,6 +64,11 @@ def literal(text: str) -> pp.ParserElement:
     return exact(pp.Literal(text))
 
 
+def no(characters: str) -> pp.ParserElement:
+    """Return a lookahead: none of the characters stands here."""
+    return exact(~exact(pp.Char(characters)))
+
+
 def run(characters: str, most: int = 0) -> pp.ParserElement:
     """Return one to ``most`` of the characters (0: any number), all that stand there; more of them do not match."""
     return exact(pp.Word(characters, max=most))

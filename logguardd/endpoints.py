@@ -1,13 +1,196 @@
-"""The endpoint grammar: addresses and ports in messages that no rule claims."""
+r"""The endpoint grammar: the addresses, ports and protocol that stand in a message which no rule claims.
+
+An address stands alone: it is a whole word, of which ``name:`` before it, ``:port`` behind it and one full stop or colon
+at the end may be part, or it stands in square brackets. So parts of versions (1.2.3.4-5.el9), object identifiers
+(1.3.6.1.4.1), paths (Chrome/1.2.3.4), host names (1.2.3.4.example), times, MAC addresses and EUI-64 identifiers are none.
+
+Ports: ``a.b.c.d:port``, ``[v6]:port``, ``ip#port``, ``ip(port)``, ``ip port n``, ``ip/port``, and keys (``SPT=``, ``dport=``,
+``"src_port":``). ``ip/n`` with n up to 32 (IPv6: 128) is a network and no address where the bits behind the prefix are
+zero (10.0.0.0/8), otherwise an address with its prefix length (192.0.2.7/24), not a port; only a greater n is a port.
+
+A word before an address tells which end it is: ``from``, ``SRC=``, ``rhost=``, ``client:``, ... or ``to``, ``DST=``, ``->``, ...
+The address is the first one labelled as remote, else the first not labelled as local, else the first.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from ipaddress import ip_interface
+from typing import TYPE_CHECKING, NamedTuple
+
+from logguardd.addresses import IPV4, IPV6, ZONE, normal, special
+from logguardd.records import Match
 
 if TYPE_CHECKING:
-    from logguardd.records import Match
+    from collections.abc import Sequence
+
+#: Words that say that the address after them is the remote end, or this one; or a version, which is no address.
+REMOTE = (
+    "src", "srcip", "src_ip", "source", "source_ip", "saddr", "from", "by", "rhost", "client", "client_ip", "clientip",
+    "remote", "remote_ip", "remote_addr", "remip", "rip", "peer",
+)  # fmt: skip
+LOCAL = (
+    "dst", "dstip", "dst_ip", "dest", "dest_ip", "destination", "destination_ip", "daddr", "to", "on", "at", "server",
+    "local", "lip", "laddr", "listen", "listening", "upstream",
+)  # fmt: skip
+VERSION = ("version", "ver", "release", "rev", "revision", "build", "firmware", "section")
+#: Keys of ports and the protocol, and words that are one.
+SOURCE_PORTS = ("spt", "sport", "srcport", "src_port", "source_port")
+PORTS = ("dpt", "dport", "dstport", "dst_port", "dest_port", "destination_port")
+PROTOCOL_KEYS = ("proto", "protocol")
+PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "sctp", "dccp")
+NUMBERS = {"1": "icmp", "6": "tcp", "17": "udp", "33": "dccp", "58": "icmpv6", "132": "sctp"}
+
+#: Characters of words; and those that may stand, one to four of them, between a label and its address.
+WORD = "0-9A-Za-z_.:%+~\\-"
+BETWEEN = " =:\"'([</"
+#: The most addresses of a message that are looked at.
+MOST = 16
+
+_PORT = "(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}|0)(?![0-9A-Za-z_])"
+_FIND = re.compile(
+    rf"""
+    (?: \[ (?P<inside> {IPV4} | {IPV6}(?:{ZONE}+)? ) \] (?: :(?P<port1>{_PORT}) )?
+      | (?<![{WORD}]) (?<![{WORD}]/) (?: (?P<name>[A-Za-z_][A-Za-z0-9_-]{{0,63}}): )??
+        (?: (?P<four>{IPV4}) (?: :(?P<port2>{_PORT}) )?
+          | (?! (?:[0-9A-Fa-f]{{2}}:){{7}}[0-9A-Fa-f]{{2}}(?![0-9A-Fa-f]) ) (?=[A-Fa-f:]*[0-9])
+            (?P<six>{IPV6}(?:{ZONE}+)?) )
+        [.:]? (?![{WORD}])
+    )
+    (?: \#(?P<port3>{_PORT}) | /(?P<slash>{_PORT}) | \((?P<port4>{_PORT})\)
+      | [ ,(]{{1,2}}[Pp][Oo][Rr][Tt][ =:]{{1,2}}(?P<port5>{_PORT}) )?
+    """,
+    re.VERBOSE,
+)
 
 
-def endpoints(message: str, times: int = 1) -> Match | None:  # noqa: ARG001
-    """Return what stands in the message."""
-    return None
+class Find(NamedTuple):
+    """One address as it stands: its label, lower case, its text, its port (or None) and what stands after a slash."""
+
+    label: str
+    text: str
+    port: str | None
+    slash: str | None
+
+
+_IS_REMOTE, _IS_LOCAL, _IS_VERSION = frozenset(REMOTE), frozenset((*LOCAL, "->")), frozenset(VERSION)
+LABELS = _IS_REMOTE | _IS_LOCAL | _IS_VERSION
+LONGEST_NAME, MOST_BETWEEN = 64, 4
+REACH = LONGEST_NAME + MOST_BETWEEN + max(len(label) for label in LABELS) + 2
+_WORD_BACKWARDS = re.compile(f"[{WORD}]*")
+
+#: What every message with an address has somewhere; quick to look for.
+_FOUR = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+_SIX = re.compile(r"::|(?:[0-9A-Fa-f]{1,4}:){6}")
+
+
+def _label_before(message: str, start: int, *, bracketed: bool) -> str:
+    """Return the label that stands before an address at ``start``, lower case, or "".
+
+    Between them one to four characters of BETWEEN; before a bracket also a host name.
+    """
+    before = message[max(0, start - REACH) : start][::-1]
+    if bracketed:
+        host = _WORD_BACKWARDS.match(before)
+        length = host.end() if host else 0
+        before = before[length:] if length <= LONGEST_NAME else ""
+    rest = before.lstrip(BETWEEN)
+    if not 1 <= len(before) - len(rest) <= MOST_BETWEEN:
+        return ""
+    if rest.startswith(">-"):
+        return "->"
+    word = _WORD_BACKWARDS.match(rest)
+    label = word[0][::-1].lower() if word else ""
+    return label if label in LABELS else ""
+
+
+def _keyed(keys: Sequence[str], value: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![{WORD}])(?:{'|'.join(keys)})[\"']?[=:] ?[\"']?({value})", re.IGNORECASE | re.ASCII)
+
+
+_SOURCE_PORT, _DESTINATION_PORT = _keyed(SOURCE_PORTS, _PORT), _keyed(PORTS, _PORT)
+_PROTOCOL_KEY = _keyed(PROTOCOL_KEYS, "[A-Za-z0-9-]{1,16}(?![A-Za-z0-9-])")
+_PROTOCOL = re.compile(rf"(?<![{WORD}])(?:{'|'.join(PROTOCOLS)})(?![{WORD}])", re.IGNORECASE | re.ASCII)
+
+
+def endpoints(message: str, times: int = 1) -> Match | None:
+    """Return the address and ports in a message, as a match without a rule, or None where no address stands in it.
+
+    It is countable if exactly one distinct address stands there that may be a peer's and is not labelled as local.
+    """
+    # Too few dots or colons are the rule, and cheap to see.
+    four = message.count(".") > 2 and _FOUR.search(message)  # noqa: PLR2004
+    six = ("::" in message or message.count(":") > 5) and _SIX.search(message)  # noqa: PLR2004
+    if not four and not six:
+        return None
+    finds = _finds(message)
+    if not finds:
+        return None
+    # Four searches of the whole message, most of which a look for a few letters spares.
+    lower = message.lower()
+    source = _SOURCE_PORT.search(message) if "spt" in lower or "port" in lower else None
+    destination = _DESTINATION_PORT.search(message) if "dpt" in lower or "port" in lower else None
+    protocol = _PROTOCOL_KEY.search(message) if "proto" in lower else None
+    if protocol is None and ("cp" in lower or "udp" in lower or "icmp" in lower or "sctp" in lower):
+        protocol = _PROTOCOL.search(message)
+    return judge(
+        finds,
+        source[1] if source else None,
+        destination[1] if destination else None,
+        protocol[protocol.lastindex or 0] if protocol else None,
+        times,
+    )
+
+
+def _finds(message: str) -> list[Find]:
+    """Return the first MOST addresses in a message as they stand."""
+    finds: list[Find] = []
+    for found in _FIND.finditer(message):
+        inside, port1, name, four, port2, six, port3, slash, port4, port5 = found.groups()
+        label = name.lower() if name else ""
+        if label not in LABELS:
+            label = _label_before(message, found.start(), bracketed=inside is not None)
+        finds.append(Find(label, inside or four or six, port1 or port2 or port3 or port4 or port5, slash))
+        if len(finds) == MOST:
+            break
+    return finds
+
+
+def judge(
+    finds: Sequence[Find], source_port: str | None, port: str | None, protocol: str | None, times: int = 1
+) -> Match | None:
+    """Decide which of the addresses found is the remote one; the ports and protocol are those given by key or word."""
+    ends = [end for find in finds if find.label not in _IS_VERSION and (end := _end(find))]
+    if not ends:
+        return None
+    remote = next((end for end in ends if end[0] in _IS_REMOTE), None)
+    remote = remote or next((end for end in ends if end[0] not in _IS_LOCAL), ends[0])
+    label, address, beside = remote
+    local = label in _IS_LOCAL
+    other = next((end[2] for end in ends if end[0] in _IS_LOCAL and end[2]), 0)
+    protocol = protocol.lower() if protocol else None
+    return Match(
+        rule=None,
+        address=address,
+        source_port=(0 if local else beside) or int(source_port or 0),
+        port=int(port or 0) or other,
+        protocol=NUMBERS.get(protocol, protocol) if protocol else None,
+        user=None,
+        countable=not local and len({end[1] for end in ends}) == 1 and not special(address),
+        times=times,
+    )
+
+
+def _end(find: Find) -> tuple[str, str, int] | None:
+    """Return a find's label, normalised address and port, or None if it is a network."""
+    address = normal(find.text)
+    port = int(find.port or 0)
+    if find.slash is not None:
+        number, bits = int(find.slash), 128 if ":" in address else 32
+        if number > bits:
+            port = number
+        elif number < bits:
+            network = ip_interface(f"{address}/{number}")
+            if network.ip == network.network.network_address:
+                return None
+    return find.label, address, port

@@ -53,7 +53,11 @@ def _prove(tree: Sequence, column: int) -> None:
     if conflict is None:
         return
     first, second = sorted(conflict.columns)
-    two = f"its address at column {first} or at column {second}" if first else f"an address at column {second} or with none"
+    two = (
+        f"its address at column {first} or at column {second}"
+        if first
+        else f"an address at column {second} or with none"
+    )
     _refuse(
         column,
         f"<ip> could be forged: the message {conflict.message!r} can be read with {two}; "

@@ -22,6 +22,7 @@ from logguardd.addresses import (
     joined,
     literal,
     maybe,
+    no,
     run,
     zone_element,
 )
@@ -121,7 +122,7 @@ def element(token: Token) -> pp.ParserElement:  # noqa: C901, PLR0911 - one line
             return joined(maybe(literal("-")), run(pp.nums, kind.most))
         case "hex":
             x = exact(pp.one_of("0x 0X"))
-            digits = joined(run(pp.hexnums, kind.most), exact(~pp.Char(_ALNUM)))
+            digits = joined(run(pp.hexnums, kind.most), no(_ALNUM))
             return first_of(joined(x, digits), digits)
         case "status":
             return joined(exact(pp.Word(pp.nums, exact=3)))
