@@ -1,0 +1,171 @@
+"""logguardd's command line: check-config, print-config, and wrong usage."""
+
+import pytest
+
+from logguardd import cli, config, exits
+from tests.servers.certificates import Authority
+
+RULE = """
+[[rule]]
+name = "sshd-failed"
+app_name = ["sshd"]
+match = ["Failed password for <user> from <ip> port <port> ssh2"]
+service = "ssh"
+tags = ["auth-failure"]
+severity = "medium"
+example = ["Failed password for root from 203.0.113.5 port 40022 ssh2"]
+ignore = ["Failed password for root from somewhere"]
+"""
+
+
+@pytest.fixture
+def logguardd(capsys):
+    """Return a function that runs logguardd and returns exit code, standard output and the lines of standard error."""
+
+    def run(*argv):
+        code = exits.run(cli.command, "logguardd", [str(word) for word in argv])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return a function that writes a configuration with one good rule file, and returns its path."""
+    rules = tmp_path / "rules.d"
+    rules.mkdir()
+    (rules / "ssh.toml").write_text(RULE)
+
+    def write(text=""):
+        path = tmp_path / "logguardd.toml"
+        path.write_text(text if "[detection]" in text else f'{text}\n[detection]\nrules = ["{rules}"]\n')
+        return path
+
+    return write
+
+
+def test_a_good_configuration(logguardd, file):
+    path = file("[jail.mine]\nhits = ['sshd-failed', 'auth-failure']\n[jail.flood]\nenabled = false\n")
+    code, out, err = logguardd("check-config", "--config", path)
+    assert (code, err) == (0, [])
+    assert out == f"OK: {path}: 2 listeners, 1 rules with 2 examples, 2 jails\n"
+
+
+def test_every_error_is_found_at_once(logguardd, file, tmp_path):
+    (tmp_path / "rules.d" / "bad.toml").write_text(RULE.replace("sshd-failed", "other").replace("40022", "port"))
+    (tmp_path / "rules.d" / "worse.toml").write_text("rule = 3")
+    path = file('[listen]\nudp = ["nonsense"]\nmax_conections = 3\n[tls]\ncertificate = "/nonexistent/cert.pem"\n')
+    code, out, err = logguardd("check-config", "--config", path)
+    assert (code, out) == (2, "")
+    assert len(err) == 5
+    assert err[0].startswith(f'logguardd: {path}:2: listen.udp: "nonsense" does not end in :PORT')
+    assert err[1].startswith(f'logguardd: {path}:3: listen.max_conections: unknown key, did you mean "max_connections"?')
+    assert "bad.toml" in err[2]
+    assert "worse.toml" in err[3]
+    assert err[4].startswith(f"logguardd: {path}:5: tls.certificate: /nonexistent/cert.pem")
+
+
+def test_what_is_wrong_in_the_file_is_not_reported_twice(logguardd, file):
+    code, _, err = logguardd("check-config", "--config", file('[detection]\nrules = ["relative"]\n'))
+    assert code == 2
+    assert len(err) == 1
+
+
+def test_missing_rules(logguardd, file):
+    path = file('[detection]\nrules = ["/nonexistent/a", "/nonexistent/b"]\n')
+    code, _, err = logguardd("check-config", "--config", path)
+    assert code == 2
+    assert err == [
+        f"logguardd: {path}:2: detection.rules: /nonexistent/{name}: cannot be read: No such file or directory"
+        for name in "ab"
+    ]
+
+
+def test_jails_that_wait_for_nothing(logguardd, file):
+    path = file('[jail.mine]\nhits = ["auth-failures"]\n')
+    code, _, err = logguardd("check-config", "--config", path)
+    assert code == 2
+    (line,) = err
+    assert line.startswith(f'logguardd: {path}:2: jail.mine.hits: no rule bears "auth-failures", did you mean "auth-failure"?')
+
+
+def test_shipped_jails_that_wait_for_nothing_are_a_warning(logguardd, file, tmp_path):
+    (tmp_path / "rules.d" / "ssh.toml").write_text(RULE.replace("auth-failure", "login"))
+    path = file()
+    code, _, err = logguardd("check-config", "--config", path)
+    assert code == 0
+    assert err[0].startswith(f'warning: {path}: jail.auth.hits: no rule bears "auth-failure"')
+
+
+def test_no_rules_are_a_warning(logguardd, file, tmp_path):
+    (tmp_path / "rules.d" / "ssh.toml").unlink()
+    code, _, err = logguardd("check-config", "--config", file("[jail.auth]\nenabled = false"))
+    assert code == 0
+    assert "there are no rules" in err[0]
+
+
+def test_certificates(logguardd, file, tmp_path):
+    authority = Authority(tmp_path / "pki")
+    certificate, key = authority.issue("logs.example")
+    _, other = authority.issue("other.example")
+    good = f'[listen]\ntls = ["127.0.0.1:6514"]\n[tls]\ncertificate = "{certificate}"\nprivate_key = "{key}"\n'
+    assert logguardd("check-config", "--config", file(good))[0] == 0
+    path = file(good.replace(str(key), str(other)))
+    code, _, err = logguardd("check-config", "--config", path)
+    assert code == 2
+    assert len(err) == 1
+    assert err[0].startswith(f"logguardd: {path}:5: tls.private_key: ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "what"),
+    [
+        (("check-config", "--config", "/nonexistent.toml"), "/nonexistent.toml: cannot be read: No such file"),
+        (("print-config", "--config", "/nonexistent.toml"), "/nonexistent.toml: cannot be read: No such file"),
+        (("run", "--config", "/nonexistent.toml"), "/nonexistent.toml: cannot be read: No such file"),
+        (("run", "--config", "x", "--embedded", "y"), "--config and --embedded exclude each other"),
+        (("run", "--pidfile", "x"), "--pidfile goes with --daemonize"),
+        (("run", "--confg", "x"), "No such option"),
+        (("rum",), "No such command"),
+        (("run", "extra"), "unexpected extra argument"),
+    ],
+)
+def test_wrong_usage(logguardd, argv, what):
+    code, out, err = logguardd(*argv)
+    assert (code, out) == (2, "")
+    assert what in "\n".join(err)
+
+
+def test_unknown_accounts(logguardd, file):
+    path = file('user = "nobody-here"\n')
+    code, _, err = logguardd("run", "--config", path, "--user", "no-such-user")
+    assert code == 2
+    assert err[0].startswith('logguardd: --user: there is no user "no-such-user"; allowed: an existing user; make this one')
+    code, _, err = logguardd("run", "--config", path, "--user", "nobody", "--group", "no-such-group")
+    assert code == 2
+    assert err[0].startswith('logguardd: --group: there is no group "no-such-group"')
+
+
+def test_print_config(logguardd, file):
+    path = file('[archive]\nurl = "postgresql://u:hunter2@db.example/logs"\n')
+    code, out, err = logguardd("print-config", "--config", path)
+    assert (code, err) == (0, [])
+    assert 'url = "postgresql://u:***@db.example/logs"' in out
+    assert config.parse(out).jail == config.Config().jail
+
+
+def test_embedded(logguardd, tmp_path):
+    code, out, _ = logguardd("print-config", "--embedded", tmp_path)
+    assert code == 0
+    assert 'udp = ["[::]:5514"]' in out
+    assert f'control = "{tmp_path}/control.sock"' in out
+
+
+def test_version_and_help(logguardd):
+    assert logguardd("--version")[:2] == (0, "logguardd, version 0.1.0\n")
+    code, out, _ = logguardd("run", "--help")
+    assert code == 0
+    for option in ("--config", "--daemonize", "--pidfile", "--user", "--group", "--embedded"):
+        assert option in out
