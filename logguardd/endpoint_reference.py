@@ -70,7 +70,7 @@ def endpoints(message: str, times: int = 1) -> Match | None:
 
 
 def _named(tokens: pp.ParseResults, name: str, missing: Any = None) -> Any:
-    return tokens[name] if name in tokens else missing
+    return tokens[name] if name in tokens else missing  # noqa: SIM401 - get is not typed
 
 
 def _label_before(parser: pp.ParserElement, message: str, start: int) -> str:

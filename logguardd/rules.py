@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from logguardd.crossing import crossing
 from logguardd.errors import RuleError
-from logguardd.grammar import reference
+from logguardd.explanation import Explanation, explain, try_pattern
 from logguardd.matcher import Matcher, applies, unwrap
 from logguardd.records import Record
 from logguardd.rulefile import read
@@ -33,6 +33,10 @@ class RuleSet:
     def match(self, records: Sequence[Record]) -> list[Match | None]:
         """Return for each record what the rules or else the endpoint grammar find in it; None: no address stands there."""
         return self._matcher.match(records)
+
+    def explain(self, record: Record) -> Explanation:
+        """Return how the record came to its match, found with the pyparsing reference; takes milliseconds a pattern."""
+        return explain(self.texts, record)
 
 
 def load(files: Sequence[tuple[str, str]], services: Mapping[str, int] | None = None) -> RuleSet:
@@ -84,12 +88,9 @@ def _check_example(rules: RuleSet, text: RuleText, example: Example) -> None:
 
 def _furthest(text: RuleText, msg: str) -> str:
     msg, _ = unwrap(msg)
-    place, number = max(
-        (found, -number)
-        for number, pattern in enumerate(text.patterns, 1)
-        if isinstance(found := reference(pattern.tree).tokens(msg), int)
-    )
-    return f"match {-number} comes furthest, up to column {place + 1}, {msg[place : place + 24]!r}"
+    tried = [try_pattern(text.rule.name, pattern, msg)[0] for pattern in text.patterns]
+    number, best = max(enumerate(tried, 1), key=lambda each: each[1].reached)
+    return f"match {number}: {best.reason}"
 
 
 def _check_ignore(text: RuleText, ignored: Example) -> None:
