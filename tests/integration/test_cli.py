@@ -61,7 +61,9 @@ def test_every_error_is_found_at_once(logguardd, file, tmp_path):
     assert (code, out) == (2, "")
     assert len(err) == 5
     assert err[0].startswith(f'logguardd: {path}:2: listen.udp: "nonsense" does not end in :PORT')
-    assert err[1].startswith(f'logguardd: {path}:3: listen.max_conections: unknown key, did you mean "max_connections"?')
+    assert err[1].startswith(
+        f'logguardd: {path}:3: listen.max_conections: unknown key, did you mean "max_connections"?'
+    )
     assert "bad.toml" in err[2]
     assert "worse.toml" in err[3]
     assert err[4].startswith(f"logguardd: {path}:5: tls.certificate: /nonexistent/cert.pem")
@@ -88,7 +90,9 @@ def test_jails_that_wait_for_nothing(logguardd, file):
     code, _, err = logguardd("check-config", "--config", path)
     assert code == 2
     (line,) = err
-    assert line.startswith(f'logguardd: {path}:2: jail.mine.hits: no rule bears "auth-failures", did you mean "auth-failure"?')
+    assert line.startswith(
+        f'logguardd: {path}:2: jail.mine.hits: no rule bears "auth-failures", did you mean "auth-failure"?'
+    )
 
 
 def test_shipped_jails_that_wait_for_nothing_are_a_warning(logguardd, file, tmp_path):
@@ -142,7 +146,9 @@ def test_unknown_accounts(logguardd, file):
     path = file('user = "nobody-here"\n')
     code, _, err = logguardd("run", "--config", path, "--user", "no-such-user")
     assert code == 2
-    assert err[0].startswith('logguardd: --user: there is no user "no-such-user"; allowed: an existing user; make this one')
+    assert err[0].startswith(
+        'logguardd: --user: there is no user "no-such-user"; allowed: an existing user; make this one'
+    )
     code, _, err = logguardd("run", "--config", path, "--user", "nobody", "--group", "no-such-group")
     assert code == 2
     assert err[0].startswith('logguardd: --group: there is no group "no-such-group"')
