@@ -136,24 +136,24 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def create(path: Path, what: str, mode: int = 0o640) -> None:
-    """Make the file where it is missing, readable by nobody else, and check that it can be used.
+    """Make the file where it is missing, not readable by others, and check that it can be used.
 
-    Only while no connection to it is open in this process: closing a file gives up its POSIX locks. Raises
-    errors.ConfigError, or errors.UnavailableError on a full or failing disk.
+    A file that is there is not opened: closing it again would give up the POSIX locks of SQLite's connections in this
+    process. Raises errors.ConfigError, or errors.UnavailableError on a full or failing disk.
     """
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+        except FileExistsError:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise ConfigError(f"{what}: {path}: not a regular file") from None
+            if not os.access(path, os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
     except OSError as error:
         message = f"{what}: {path}: {error.strerror}"
         if error.errno in NO_ROOM:
             raise UnavailableError(message) from error
         raise ConfigError(f"{message}; the file and its folder must be writable by the daemon's user") from error
-    try:
-        regular = stat.S_ISREG(os.fstat(file).st_mode)
-    finally:
-        os.close(file)
-    if not regular:
-        raise ConfigError(f"{what}: {path}: not a regular file")
 
 
 def claim(connection: sqlite3.Connection, application_id: int, what: str, path: Path) -> bool:
@@ -165,7 +165,9 @@ def claim(connection: sqlite3.Connection, application_id: int, what: str, path: 
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if tables and found != application_id:
         raise ConfigError(f"{what}: {path}: an SQLite database, but not a logguardd {what}; name another file")
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if mode != "wal":  # to switch, no other connection may be using it
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise ConfigError(f"{what}: {path}: this file system cannot hold a WAL (journal mode {mode}); use a local disk")
     connection.execute(f"PRAGMA application_id = {application_id}")

@@ -288,7 +288,7 @@ def test_places_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path, reason in [
         (tmp_path / "missing" / "journal.db", "No such file or directory"),
-        (tmp_path / "folder", "Is a directory"),
+        (tmp_path / "folder", "not a regular file"),
     ]:
         with pytest.raises(ConfigError, match=reason):
             asyncio.run(use(path))
