@@ -48,7 +48,7 @@ BETWEEN = " =:\"'([</"
 MOST = 16
 
 _PORT = "(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}|0)(?![0-9A-Za-z_])"
-_FIND = re.compile(
+_ADDRESS = re.compile(
     rf"""
     (?: \[ (?P<inside> {IPV4} | {IPV6}(?:{ZONE}+)? ) \] (?: :(?P<port1>{_PORT}) )?
       | (?<![{WORD}]) (?<![{WORD}]/) (?: (?P<name>[A-Za-z_][A-Za-z0-9_-]{{0,63}}): )??
@@ -77,11 +77,13 @@ _IS_REMOTE, _IS_LOCAL, _IS_VERSION = frozenset(REMOTE), frozenset((*LOCAL, "->")
 LABELS = _IS_REMOTE | _IS_LOCAL | _IS_VERSION
 LONGEST_NAME, MOST_BETWEEN = 64, 4
 REACH = LONGEST_NAME + MOST_BETWEEN + max(len(label) for label in LABELS) + 2
+#: More than a name, its colon and an address may have before any place that a hint finds.
+_LONGEST_RUN = 160
 _WORD_BACKWARDS = re.compile(f"[{WORD}]*")
 
 #: What every message with an address has somewhere; quick to look for.
 _FOUR = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
-_SIX = re.compile(r"::|(?:[0-9A-Fa-f]{1,4}:){6}")
+_HINT = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|::|(?:[0-9A-Fa-f]{1,4}:){6}")
 
 
 def _label_before(message: str, start: int, *, bracketed: bool) -> str:
@@ -119,11 +121,13 @@ def endpoints(message: str, times: int = 1) -> Match | None:
     It is countable if exactly one distinct address stands there that may be a peer's and is not labelled as local.
     """
     # Too few dots or colons are the rule, and cheap to see.
-    four = message.count(".") > 2 and _FOUR.search(message)  # noqa: PLR2004
-    six = ("::" in message or message.count(":") > 5) and _SIX.search(message)  # noqa: PLR2004
-    if not four and not six:
+    if "::" in message or message.count(":") > 5:  # noqa: PLR2004
+        hints = _HINT
+    elif message.count(".") > 2:  # noqa: PLR2004
+        hints = _FOUR
+    else:
         return None
-    finds = _finds(message)
+    finds = _finds(message, hints)
     if not finds:
         return None
     # Four searches of the whole message, most of which a look for a few letters spares.
@@ -142,10 +146,25 @@ def endpoints(message: str, times: int = 1) -> Match | None:
     )
 
 
-def _finds(message: str) -> list[Find]:
-    """Return the first MOST addresses in a message as they stand."""
+def _finds(message: str, hints: re.Pattern[str]) -> list[Find]:
+    """Return the first MOST addresses in a message as they stand.
+
+    An address is a whole run of word characters, so it is tried only at the start of a run that ``hints`` finds, and not
+    at every character.
+    """
     finds: list[Find] = []
-    for found in _FIND.finditer(message):
+    end = 0
+    for hint in hints.finditer(message):
+        place = hint.start()
+        if place < end:
+            continue
+        run = _WORD_BACKWARDS.match(message[max(0, place - _LONGEST_RUN) : place][::-1])
+        start = place - (run.end() if run else 0)
+        bracket = _ADDRESS.match(message, start - 1) if message[start - 1 : start] == "[" else None
+        found = bracket or _ADDRESS.match(message, start)
+        if found is None or found.start() < end:
+            continue
+        end = found.end()
         inside, port1, name, four, port2, six, port3, slash, port4, port5 = found.groups()
         label = name.lower() if name else ""
         if label not in LABELS:
@@ -163,11 +182,16 @@ def judge(
     ends = [end for find in finds if find.label not in _IS_VERSION and (end := _end(find))]
     if not ends:
         return None
-    remote = next((end for end in ends if end[0] in _IS_REMOTE), None)
-    remote = remote or next((end for end in ends if end[0] not in _IS_LOCAL), ends[0])
+    remote = ends[0]
+    alone = True
+    if len(ends) > 1:
+        remote = next((end for end in ends if end[0] in _IS_REMOTE), None) or next(
+            (end for end in ends if end[0] not in _IS_LOCAL), remote
+        )
+        alone = len({end[1] for end in ends}) == 1
     label, address, beside = remote
     local = label in _IS_LOCAL
-    other = next((end[2] for end in ends if end[0] in _IS_LOCAL and end[2]), 0)
+    other = next((end[2] for end in ends if end[0] in _IS_LOCAL and end[2]), 0) if local or len(ends) > 1 else 0
     protocol = protocol.lower() if protocol else None
     return Match(
         rule=None,
@@ -176,15 +200,17 @@ def judge(
         port=int(port or 0) or other,
         protocol=NUMBERS.get(protocol, protocol) if protocol else None,
         user=None,
-        countable=not local and len({end[1] for end in ends}) == 1 and not special(address),
+        countable=alone and not local and not special(address),
         times=times,
     )
 
 
 def _end(find: Find) -> tuple[str, str, int] | None:
     """Return a find's label, normalised address and port, or None if it is a network."""
-    address = normal(find.text)
-    port = int(find.port or 0)
+    address = find.text
+    if ":" in address:
+        address = normal(address)
+    port = int(find.port) if find.port else 0
     if find.slash is not None:
         number, bits = int(find.slash), 128 if ":" in address else 32
         if number > bits:
