@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import ssl
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,13 +15,14 @@ import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
 
 from logguardd import urls
 from logguardd.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 #: Seconds that a read, a write or a connect may take.
 TIMEOUT = 0.5
@@ -81,6 +84,31 @@ class Server:
         """Close the connections; the next command opens a new one."""
         with contextlib.suppress(RedisError, OSError, RuntimeError):
             await self.client.connection_pool.disconnect()
+
+
+class Script:
+    """A Lua script beside this module, run by its digest; sent whole only when Redis does not know it (any more)."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self._server = server
+        self._text = Path(__file__).with_name(name).read_text("utf-8")
+        self._digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, keys: Sequence[str], *arguments: object) -> Any:
+        """Return what the script returns; raise errors.UnavailableError. The script may be run a second time."""
+        words = (len(keys), *keys, *arguments)
+        async with self._server.reached():
+            try:
+                return await self._run(words)
+            except RedisConnectionError:
+                # The connection may be from before a restart of Redis: no reason to give up.
+                return await self._run(words)
+
+    async def _run(self, words: tuple[object, ...]) -> Any:
+        try:
+            return await self._server.execute("EVALSHA", self._digest, *words)
+        except NoScriptError:
+            return await self._server.execute("EVAL", self._text, *words)
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from bisect import bisect_left
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
-
+from logguardd.errors import UnavailableError
 from logguardd.limiter import GRACE
-from logguardd.limiter.connection import Server
+from logguardd.limiter.connection import Script, Server
 from logguardd.records import Verdict
 
 if TYPE_CHECKING:
@@ -36,9 +32,7 @@ class RedisLimiter:
     def __init__(self, url: str, metrics: Metrics | None = None) -> None:
         """``url``: redis://, rediss:// or unix:// (see connection.Server); raise errors.ConfigError for a wrong one."""
         self._server = Server(url)
-        script = Path(__file__).with_name("sliding_window.lua").read_text("utf-8")
-        self._script = script
-        self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        self._script = Script(self._server, "sliding_window.lua")
         self._calls = metrics.limiter_calls.labels(self.name) if metrics else None
 
     async def count(self, tallies: Sequence[Tally]) -> list[Verdict]:
@@ -60,23 +54,11 @@ class RedisLimiter:
         return verdicts
 
     async def _run(self, call: _Call) -> list[int]:
-        arguments = (0, call.text(), GRACE)
-        async with self._server.reached():
-            try:
-                answer = await self._evaluate(arguments)
-            except RedisConnectionError:
-                # The connection of the last batch, and Redis has been started anew since: no reason to give up.
-                answer = await self._evaluate(arguments)
-            numbers = [int(number) for number in answer.split()]
-            if len(numbers) != 2 * call.size:
-                raise ValueError("its answer is not our script's")
-            return numbers
-
-    async def _evaluate(self, arguments: tuple[object, ...]) -> Any:
-        try:
-            return await self._server.execute("EVALSHA", self._sha, *arguments)
-        except NoScriptError:
-            return await self._server.execute("EVAL", self._script, *arguments)
+        answer = await self._script.run((), call.text(), GRACE)
+        numbers = [int(number) for number in answer.split()]
+        if len(numbers) != 2 * call.size:
+            raise UnavailableError(f"Redis at {self._server.name}: its answer is not our script's")
+        return numbers
 
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop what is counted under the keys; raise errors.UnavailableError."""
