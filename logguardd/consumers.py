@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from logguardd import parsing
 from logguardd.archive.rows import rows as build_rows
-from logguardd.errors import UnavailableError
+from logguardd.errors import ConfigError, UnavailableError
 from logguardd.records import SECOND, Batch
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ CACHED = 20_000
 LINGER, ENOUGH = 0.05, 2_000
 #: Seconds between two tries while a server is away: first, and at most.
 RETRY_FIRST, RETRY_LAST = 0.1, 5.0
-#: Seconds between two commits of the detector's offset; counting a hit again changes nothing, so this may be lazy.
-COMMIT_EVERY = 0.5
+#: The consumers' names in the journal and in metrics.
+ARCHIVE, DETECTOR = "archive", "detector"
 
 
 class Parsed(NamedTuple):
@@ -140,7 +140,7 @@ class ArchiveConsumer:
             before = self.offset
             try:
                 await self._consume()
-            except UnavailableError as error:
+            except (UnavailableError, ConfigError) as error:
                 if self.trouble is None or str(error) != self.trouble:
                     _LOG.warning("archive: %s; messages stay in the journal until it is back", error)
                 self.trouble = str(error)
@@ -183,6 +183,11 @@ class ArchiveConsumer:
     async def _begin(self) -> int:
         """Return where to go on; say so when the journal no longer holds what the archive still lacks."""
         stored = await self._archive.offset(self._journal.id)
+        if stored > self._journal.head:
+            _LOG.error(
+                "journal: it ends at %d but %d is stored already; is it an old copy?", self._journal.head, stored
+            )
+            await self._journal.advance(stored)
         oldest = self._journal.oldest
         if stored and stored < oldest:
             self._metrics.dropped.labels("journal-pruned").inc(oldest - stored)
@@ -207,28 +212,19 @@ class ArchiveConsumer:
         now = self._clock()
         for batch, _, _ in parsed:
             metrics.archive_seconds.observe((now - batch.received_at) / SECOND)
-        await self._journal.commit("archive", offset)
+        await self._journal.commit(ARCHIVE, offset)
 
 
 class DetectorConsumer:
     """Gives every parsed batch to ``judge``, which counts hits and bans; commits the offset after that."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        reader: Reader,
-        judge: Callable[[list[Parsed]], Awaitable[None]],
-        *,
-        clock: Callable[[], int],
-    ) -> None:
+    def __init__(self, journal: Journal, reader: Reader, judge: Callable[[list[Parsed]], Awaitable[None]]) -> None:
         """``judge`` must not raise UnavailableError: its limiter falls back to memory."""
         self._journal = journal
         self._reader = reader
         self._judge = judge
-        self._clock = clock
-        self._committed_at = 0
-        self._committed = 0
         self.offset = 0
+        #: None while the journal can be read, else the last error's text.
         self.trouble: str | None = None
 
     async def run(self) -> None:
@@ -244,29 +240,12 @@ class DetectorConsumer:
 
     async def _consume(self) -> None:
         if not self.offset:
-            self.offset = max(await self._journal.committed("detector"), self._journal.oldest)
+            self.offset = await self._journal.committed(DETECTOR)
         while True:
-            parsed = await self._reader.read(self.offset)
-            if not parsed:
-                await self._idle()
-                continue
-            await self._judge(parsed)
-            self.offset = parsed[-1].batch.offset + parsed[-1].batch.count
-            self.trouble = None
-            if self._clock() - self._committed_at > COMMIT_EVERY * SECOND:
-                await self.commit()
-
-    async def _idle(self) -> None:
-        """Wait for messages; commit what has been judged once it has been quiet for a while."""
-        try:
-            await asyncio.wait_for(self._journal.wait(self.offset), COMMIT_EVERY)
-        except TimeoutError:
-            await self.commit()
             await self._journal.wait(self.offset)
-
-    async def commit(self) -> None:
-        """Store the offset in the journal."""
-        if self.offset != self._committed:
-            self._committed_at = self._clock()
-            await self._journal.commit("detector", self.offset)
-            self._committed = self.offset
+            parsed = await self._reader.read(self.offset)
+            await self._judge(parsed)
+            self.trouble = None
+            if parsed:
+                self.offset = parsed[-1].batch.offset + parsed[-1].batch.count
+                await self._journal.commit(DETECTOR, self.offset)

@@ -1,0 +1,296 @@
+"""The daemon: wires the parts, starts and stops them in order, listens to signals, reloads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from logguardd import __version__, build, config, log, notation, notify, preflight, saved_bans, urls
+from logguardd.allowlist import Allowlist
+from logguardd.book import BanBook
+from logguardd.consumers import ArchiveConsumer, DetectorConsumer, Reader
+from logguardd.detection import Detector
+from logguardd.enforcer import Enforcer
+from logguardd.errors import ConfigError, UnavailableError
+from logguardd.firewall.printing import Printing
+from logguardd.followers import Followers
+from logguardd.jails import counts
+from logguardd.journal.intake import Intake
+from logguardd.judge import Judge
+from logguardd.limiter.breaker import Breaker
+from logguardd.listeners.tls import TlsListener
+from logguardd.metrics import Metrics
+from logguardd.operations import Operations
+from logguardd.upkeep import Upkeep
+from logguardd.web import Web
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from typing import Any
+
+    from logguardd.records import Ban, Network
+    from logguardd.settings import Config
+
+_LOG = logging.getLogger(__name__)
+
+#: Seconds that the first connection to the archive may hold up the start; it goes on in the background.
+_FIRST_CONNECTION = 3.0
+#: Seconds that the consumers get at the end to take what is in the journal already.
+_LAST_ROUND = 2.0
+#: What a reload cannot change, as the sections are in use.
+_FIXED = ("listen", "journal", "archive", "limiter", "firewall", "http")
+
+
+def run(settings: Config, *, on_ready: Callable[[], None]) -> int:
+    """Run the daemon until SIGTERM or SIGINT; call ``on_ready`` once messages are received. Return the exit code.
+
+    Raises errors.ConfigError, and errors.LogguarddError when it cannot start.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(settings, on_ready))
+
+
+async def _run(settings: Config, on_ready: Callable[[], None]) -> int:
+    daemon = Daemon(settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await daemon.start()
+        loop.add_signal_handler(signal.SIGHUP, daemon.hang_up)
+        notify.ready(f"receiving at {daemon.places()}")
+        on_ready()
+        await stop.wait()
+        notify.stopping("stopping")
+    finally:
+        await daemon.stop()
+    return 0
+
+
+def now() -> int:
+    """Return the time in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+class Daemon:
+    """All parts of one daemon. ``start`` and ``stop`` may be called once each."""
+
+    def __init__(self, settings: Config) -> None:
+        """Build the parts; raise errors.ConfigError for rules, jails or certificates that are no good."""
+        self.settings = settings
+        self.metrics = Metrics()
+        rules, warnings = preflight.load_rules(settings)
+        for warning in warnings:
+            _LOG.warning("%s", warning)
+        jails = build.jails(settings)
+        self.journal = build.journal(settings)
+        self.intake = Intake(self.journal, self.metrics, now)
+        self.listeners = build.listeners(settings, self.intake, self.metrics)
+        self.archive = build.archive(settings)
+        self.limiter, self.shared = build.limiter(settings, self.metrics)
+        self.book = BanBook()
+        self.allowlist = Allowlist(**build.protected(settings))
+        self.followers = Followers(self.book.snapshot, self.metrics, clock=now, software=f"logguardd {__version__}")
+        printer = build.printer(settings)
+        self.printing = Printing(printer, self.book.snapshot, now) if printer else None
+        self.enforcer = Enforcer(self.book, self.allowlist, self.archive, self.metrics, clock=now, follow=self._follow)
+        if self.shared is not None:
+            self.enforcer.publishers.append(self.shared)
+        self.reader = Reader(
+            self.journal,
+            rules,
+            timezone=notation.zone(settings.listen.timezone),
+            max_clock_skew=settings.detection.max_clock_skew,
+        )
+        self.archiver = ArchiveConsumer(
+            self.journal, self.reader, self.archive, self.metrics, clock=now, on_connected=self.enforcer.connected
+        )
+        self.jails = jails
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reloading = asyncio.Lock()
+        self._saved = Path(urls.sqlite_path(settings.journal.url)).with_name("bans.feed")
+
+    def _follow(self, add: Iterable[Ban], remove: Iterable[tuple[Network, int]]) -> None:
+        add, remove = list(add), list(remove)
+        self.followers.publish(add, remove)
+        if self.printing is not None:
+            self.printing.publish(add, remove)
+
+    async def start(self) -> None:
+        """Start everything; raise errors.ConfigError or LogguarddError if it cannot be."""
+        await self.journal.open()
+        self.judge = Judge(
+            self.jails,
+            detector=Detector(counts(self.jails)),
+            limiter=self.limiter,
+            allowlist=self.allowlist,
+            book=self.book,
+            enforcer=self.enforcer,
+            metrics=self.metrics,
+            journal_id=self.journal.id,
+            clock=now,
+        )
+        self.detector = DetectorConsumer(self.journal, self.reader, self.judge.judge)
+        self.operations = Operations(
+            journal=self.journal,
+            intake=self.intake,
+            archive=self.archiver,
+            detector=self.detector,
+            judge=self.judge,
+            book=self.book,
+            enforcer=self.enforcer,
+            followers=self.followers,
+            printing=self.printing,
+            breaker=self.limiter if isinstance(self.limiter, Breaker) else None,
+            backend=self.settings.firewall.backend,
+            listening=lambda: {each.transport: each.addresses for each in self.listeners},
+            reload=self.reload,
+            metrics=self.metrics,
+            clock=now,
+        )
+        self.enforcer.restore(saved_bans.load(self._saved))
+        await self._connect_archive()
+        http = self.settings.http
+        self.web = Web(
+            self.operations, self.followers, self.metrics, listen=http.listen, socket_path=http.control, clock=now
+        )
+        await self.web.start()
+        for listener in self.listeners:
+            await listener.start()
+        if self.shared is not None:
+            await self.shared.start(self.enforcer.foreign)
+        upkeep = Upkeep(
+            journal=self.journal,
+            archive=self.archive,
+            enforcer=self.enforcer,
+            book=self.book,
+            operations=self.operations,
+            metrics=self.metrics,
+            clock=now,
+            saved=self._saved,
+            protect=self.protect,
+        )
+        self._background(self.archiver.run(), "archive")
+        self._background(self.detector.run(), "detector")
+        self._background(self.enforcer.run(), "blacklist")
+        if self.printing is not None:
+            self._background(self.printing.run(), "print")
+        self._background(upkeep.run(), "upkeep")
+        _LOG.info("logguardd %s is receiving at %s", __version__, self.places())
+
+    def places(self) -> str:
+        """Return where messages are received, for people."""
+        return ", ".join(
+            f"{each.transport} [{host}]:{port}" if ":" in host else f"{each.transport} {host}:{port}"
+            for each in self.listeners
+            for host, port in each.addresses
+        )
+
+    async def _connect_archive(self) -> None:
+        """Try once: what an operator has to set right ends the start, a server that is away does not."""
+        try:
+            async with asyncio.timeout(_FIRST_CONNECTION):
+                await self.archive.open()
+                await self.enforcer.connected()
+        except UnavailableError as error:
+            _LOG.warning("archive: %s; starting without it", error)
+        except TimeoutError:
+            _LOG.warning("archive: no answer within %.0f s; starting without it", _FIRST_CONNECTION)
+
+    def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """End the daemon when a part of it died of a bug: half alive is worse, and systemd starts it again."""
+        if task.cancelled():
+            return
+        _LOG.critical("the %s task ended; stopping", task.get_name(), exc_info=task.exception())
+        signal.raise_signal(signal.SIGTERM)
+
+    async def protect(self) -> None:
+        """Ask again who is never banned, and end bans of who has come to be among them."""
+        self.allowlist.protect(**await asyncio.to_thread(build.protected, self.settings))
+        self.enforcer.recheck()
+
+    def hang_up(self) -> None:
+        """Answer SIGHUP."""
+        task = asyncio.create_task(self._hang_up())
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    async def _hang_up(self) -> None:
+        notify.reloading()
+        try:
+            _LOG.info("reloaded: %s", await self.reload())
+        except ConfigError as error:
+            for line in str(error).split("\n"):
+                _LOG.error("%s", line)
+            _LOG.error("reload: the old configuration stays in force")
+        notify.ready(f"receiving at {self.places()}")
+
+    async def reload(self) -> str:
+        """Read configuration, rules and certificates again; return what is in force in a line.
+
+        Raises errors.ConfigError, and then everything is as it was.
+        """
+        async with self._reloading:
+            settings = await asyncio.to_thread(config.reload, self.settings)
+            rules, warnings = await asyncio.to_thread(preflight.load_rules, settings)
+            jails = build.jails(settings)
+            protected = await asyncio.to_thread(build.protected, settings)
+            for listener in self.listeners:
+                if isinstance(listener, TlsListener):
+                    listener.reload(build.tls_settings(settings))
+            # Nothing below can fail.
+            fixed = [name for name in _FIXED if getattr(settings, name) != getattr(self.settings, name)]
+            for name in fixed:
+                warnings.append(f"[{name}] has changed: that takes a restart")
+            for warning in warnings:
+                _LOG.warning("%s", warning)
+            log.configure(settings.log_level, settings.log_format)
+            self.reader.use(rules)
+            self.judge.use(jails)
+            self.allowlist.protect(**protected)
+            self.enforcer.recheck()
+            self.settings = settings
+            return f"{len(rules.rules)} rules, {len(jails)} jails"
+
+    async def stop(self) -> None:
+        """Stop listening, take what was received, store what can be stored in time, close. Takes under 5 s."""
+        await asyncio.gather(*(listener.stop() for listener in self.listeners))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_ROUND):
+                await self.intake.close()
+        if self._tasks:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_ROUND):
+                    await self._caught_up()
+        if hasattr(self, "web"):
+            await self.web.stop()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.shared is not None:
+            await self.shared.stop()
+        for part in (self.limiter, self.archive, self.journal):
+            with contextlib.suppress(TimeoutError, UnavailableError):
+                async with asyncio.timeout(1.0):
+                    await part.close()
+
+    async def _caught_up(self) -> None:
+        """Wait until both consumers have taken all that is in the journal, and the blacklist all bans."""
+        while min(self.archiver.offset, self.detector.offset) < self.journal.head:  # noqa: ASYNC110 - at the end, once
+            await asyncio.sleep(0.01)
+        with contextlib.suppress(UnavailableError):
+            await self.enforcer.store()

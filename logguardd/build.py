@@ -1,0 +1,133 @@
+"""From the configuration to the parts: the one place that knows which implementation a URL stands for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from logguardd import network, urls
+from logguardd.archive.postgres import PostgresArchive
+from logguardd.archive.sqlite import SqliteArchive
+from logguardd.firewall.printer import Printer
+from logguardd.jails import Jail
+from logguardd.journal.sqlite import SqliteJournal
+from logguardd.limiter.breaker import Breaker
+from logguardd.limiter.memory import MemoryLimiter
+from logguardd.limiter.redis import RedisLimiter
+from logguardd.limiter.shared_bans import SharedBans
+from logguardd.listeners.activation import Inherited
+from logguardd.listeners.limits import Limits
+from logguardd.listeners.relp import RelpListener
+from logguardd.listeners.stream import StreamListener
+from logguardd.listeners.tls import TlsListener
+from logguardd.listeners.tls_context import TlsSettings
+from logguardd.listeners.udp import UdpListener
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from logguardd.archive import Archive
+    from logguardd.listeners import Sink
+    from logguardd.metrics import Metrics
+    from logguardd.settings import Config
+
+_LOG = logging.getLogger(__name__)
+
+#: Anything that listens.
+Listener = UdpListener | StreamListener
+
+
+def journal(config: Config) -> SqliteJournal:
+    """Return the journal, not yet open."""
+    given = config.journal
+    return SqliteJournal(Path(urls.sqlite_path(given.url)), given.retention, given.max_size)
+
+
+def archive(config: Config) -> Archive:
+    """Return the archive, not yet open."""
+    given = config.archive
+    if given.url.startswith("sqlite:"):
+        return SqliteArchive(Path(urls.sqlite_path(given.url)), given.retention)
+    return PostgresArchive(given.url, given.retention)
+
+
+def limiter(config: Config, metrics: Metrics) -> tuple[MemoryLimiter | Breaker, SharedBans | None]:
+    """Return the limiter and, with Redis, the exchange of bans with other daemons there."""
+    memory = MemoryLimiter(metrics=metrics)
+    url = config.limiter.url
+    if url.startswith("memory:"):
+        return memory, None
+    return Breaker(RedisLimiter(url, metrics), memory, metrics), SharedBans(url)
+
+
+def jails(config: Config) -> list[Jail]:
+    """Return the jails that are not switched off."""
+    return [
+        Jail(
+            name=name,
+            hits=given.hits,
+            group_by=given.group_by,
+            window=given.window,
+            threshold=given.threshold,
+            ban=given.ban,
+            escalation=given.escalation,
+            max_ban=given.max_ban,
+            ipv6_prefix=given.ipv6_prefix,
+        )
+        for name, given in config.jail.items()
+        if given.enabled
+    ]
+
+
+def protected(config: Config) -> dict[str, Any]:
+    """Return who is never banned, as Allowlist takes it. Asks the kernel and the resolver: call it in a thread."""
+    infrastructure, unknown = network.resolve([*urls.hosts(config.archive.url), *urls.hosts(config.limiter.url)])
+    for name in unknown:
+        _LOG.warning("%s: the name cannot be resolved now; its address is not protected from bans until it can", name)
+    try:
+        own, gateways = network.own_addresses(), network.default_gateways()
+    except OSError as error:
+        _LOG.warning("cannot ask the kernel for this host's addresses: %s", error.strerror)
+        own, gateways = [], []
+    return {
+        "networks": config.detection.allowlist,
+        "own": own,
+        "gateways": gateways,
+        "infrastructure": infrastructure,
+    }
+
+
+def tls_settings(config: Config) -> TlsSettings:
+    """Return the [tls] section as the listeners take it."""
+    tls = config.tls
+    return TlsSettings(tls.certificate, tls.private_key, tls.client_ca, tls.permitted_peers)
+
+
+def listeners(config: Config, sink: Sink, metrics: Metrics) -> list[Listener]:
+    """Return the listeners, not yet started; raise ConfigError for certificates that are no good."""
+    given = config.listen
+    limits = Limits(
+        max_message=given.max_message,
+        max_connections=given.max_connections,
+        idle_timeout=given.idle_timeout,
+        allowed_senders=given.allowed_senders,
+    )
+    inherited = Inherited.from_environment()
+    made: list[Listener] = []
+    if given.udp:
+        made.append(UdpListener(given.udp, sink, metrics, limits, inherited=inherited))
+    if given.tcp:
+        made.append(StreamListener(given.tcp, sink, metrics, limits, inherited=inherited))
+    if given.tls:
+        made.append(TlsListener(given.tls, tls_settings(config), sink, metrics, limits, inherited=inherited))
+    if given.relp:
+        made.append(RelpListener(given.relp, sink, metrics, limits, inherited=inherited))
+    for name in inherited.unused():
+        _LOG.warning("systemd passed a socket that no listen key takes: %s", name)
+    return made
+
+
+def printer(config: Config) -> Printer | None:
+    """Return the printer of the print backend, None for the others: logguardd-firewall runs those."""
+    return Printer(config.firewall.output) if config.firewall.backend == "print" else None

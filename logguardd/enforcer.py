@@ -1,0 +1,222 @@
+"""The one place where bans begin and end: book, blacklist, other daemons and firewall followers are kept in step.
+
+The book and the followers change in the same turn of the event loop. The blacklist and Redis follow as they can: what
+they have not taken yet is kept, the newest state of each ban only, and given to them when they are back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from logguardd.book import EVICTED
+from logguardd.errors import LogguarddError, UnavailableError
+from logguardd.networks import network_text
+from logguardd.records import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from logguardd.allowlist import Allowlist
+    from logguardd.archive import Archive
+    from logguardd.book import BanBook, Change
+    from logguardd.metrics import Metrics
+    from logguardd.records import Ban, Network
+
+_LOG = logging.getLogger(__name__)
+
+#: Bans read from the blacklist at start: those in force, and past ones for escalation.
+LOADED = 200_000
+#: Seconds between two tries to store bans.
+RETRY = 1.0
+
+
+class Publisher(Protocol):
+    """Somebody else who is told of every change of ours: the other daemons, a printer."""
+
+    def publish(self, add: Sequence[Ban], remove: Sequence[Ban]) -> None:
+        """Take note, without waiting."""
+
+
+class Enforcer:
+    """Makes, extends, ends and expires bans. Called from the event loop."""
+
+    def __init__(
+        self,
+        book: BanBook,
+        allowlist: Allowlist,
+        archive: Archive,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], int],
+        follow: Callable[[Iterable[Ban], Iterable[tuple[Network, int]]], None],
+    ) -> None:
+        """``follow`` publishes bans made and keys of bans ended to the firewall; ``clock`` gives microseconds."""
+        self._book = book
+        self._allowlist = allowlist
+        self._archive = archive
+        self._metrics = metrics
+        self._clock = clock
+        self._follow = follow
+        self.publishers: list[Publisher] = []
+        #: Counts changes of the bans in force, for whoever keeps a copy.
+        self.version = 0
+        self._loaded = False
+        self._to_save: dict[tuple[Network, int], Ban] = {}
+        self._to_end: dict[tuple[Network, int], Ban] = {}
+        self._work = asyncio.Event()
+        self._prevented: dict[tuple[Network, int], int] = {}
+
+    def begin(self, bans: Iterable[Ban]) -> list[Ban]:
+        """Put bans into force, except of what is protected or banned already; return those made."""
+        now = self._clock()
+        changes: list[Change] = []
+        for ban in bans:
+            reason = self._allowlist.reason(ban.network, now)
+            if reason is not None:
+                self._prevent(ban, reason, now)
+            elif ban.active(now) and (change := self._book.add(ban)) is not None:
+                changes.append(change)
+        self._changed(changes, ())
+        made = [change.ban for change in changes]
+        for ban in made:
+            self._metrics.bans.labels(ban.jail).inc()
+            _LOG.warning("ban %s%s: %s", network_text(ban.network), _port(ban), ban.reason)
+        return made
+
+    def protected(self, network: Network) -> str | None:
+        """Return why the network must not be banned, None if it may be."""
+        return self._allowlist.reason(network, self._clock())
+
+    def replace(self, ban: Ban) -> None:
+        """Put an operator's ban into force, whatever ban of the same network and port there was."""
+        self._changed([self._book.replace(ban)], ())
+        self._metrics.bans.labels(ban.jail).inc()
+
+    def end(self, bans: Iterable[Ban]) -> None:
+        """End bans before their time."""
+        now = self._clock()
+        self._changed((), [ended for ban in bans for ended in self._book.remove(ban.network, ban.port, now)])
+
+    def foreign(self, add: Sequence[Ban], remove: Sequence[Ban]) -> None:
+        """Take over what another daemon did; our own allowlist counts here too."""
+        now = self._clock()
+        ended = [old for ban in remove for old in self._book.remove(ban.network, ban.port, now)]
+        wanted = [ban for ban in add if ban.active(now) and self._allowlist.reason(ban.network, now) is None]
+        changes = [change for ban in wanted if (change := self._book.extend(ban)) is not None]
+        self._changed(changes, ended, ours=False)
+        if changes or ended:
+            _LOG.info("other daemons made %d bans and ended %d", len(changes), len(ended))
+
+    def recheck(self) -> None:
+        """End bans of what has become protected since they were made."""
+        self.end([ban for ban in self._book.snapshot() if self.protected(ban.network) is not None])
+
+    def expire(self) -> None:
+        """Note which bans have ended by their time; the kernel has expired them by itself."""
+        expired = self._book.expire(self._clock())
+        if expired:
+            self._to_end |= {ban.key: ban for ban in expired}
+            self._work.set()
+            self.version += 1
+            self._metrics.bans_active.set(len(self._book))
+
+    def restore(self, bans: Iterable[Ban]) -> None:
+        """Put bans into force that were in force when the daemon stopped; their being stored is somebody else's."""
+        now = self._clock()
+        for ban in bans:
+            if ban.active(now) and self._allowlist.reason(ban.network, now) is None:
+                self._book.add(ban)
+        self._metrics.bans_active.set(len(self._book))
+
+    async def connected(self) -> None:
+        """Read the blacklist, the first time that the archive can be reached; errors.UnavailableError if it cannot."""
+        if not self._loaded:
+            self._take_over(await self._archive.load_bans(LOADED))
+            self._loaded = True
+        self._work.set()
+
+    def _take_over(self, stored: Iterable[Ban]) -> None:
+        """Put stored bans into the book, those in force also into force, unless newer ones of ours are."""
+        now = self._clock()
+        past, changes = [], []
+        known = set()
+        for ban in stored:
+            known.add(ban.key)
+            if not ban.active(now):
+                past.append(ban)
+            elif self._allowlist.reason(ban.network, now) is not None:
+                self._to_end[ban.key] = ban
+            elif ban.key not in self._to_save:
+                changes.append(self._book.replace(ban))
+        self._to_end |= {ban.key: ban for ban in past if self._book.get(*ban.key) is None}
+        self._book.load(past, now)
+        # What was restored from the file beside the journal may never have reached the blacklist.
+        self._to_save = {ban.key: ban for ban in self._book.snapshot() if ban.key not in known} | self._to_save
+        self._changed(changes, (), stored=True)
+        _LOG.info("blacklist: %d bans in force, %d past ones remembered", len(changes), len(past))
+
+    async def run(self) -> None:
+        """Keep the blacklist in step until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            try:
+                await self.store()
+            except UnavailableError:
+                await asyncio.sleep(RETRY)
+                self._work.set()
+
+    async def store(self) -> None:
+        """Give the blacklist what it lacks; raise errors.UnavailableError, keeping it for later."""
+        save, end = self._to_save, self._to_end
+        self._to_save, self._to_end = {}, {}
+        try:
+            if save:
+                await self._archive.save_bans(list(save.values()))
+                save = {}
+            if end:
+                await self._archive.end_bans(list(end.values()))
+        except LogguarddError:
+            # What has happened since is newer.
+            self._to_save = save | self._to_save
+            self._to_end = {key: ban for key, ban in end.items() if key not in self._to_save} | self._to_end
+            raise
+
+    def _changed(
+        self, changes: Sequence[Change], ended: Sequence[Ban], *, ours: bool = True, stored: bool = False
+    ) -> None:
+        """Tell everybody; ``ours`` is False for what came from another daemon, ``stored`` for what is in the blacklist."""
+        if not changes and not ended:
+            return
+        evicted = [change.evicted for change in changes if change.evicted is not None]
+        if evicted:
+            _LOG.error("%d bans were dropped: %s", len(evicted), EVICTED)
+            self._metrics.dropped.labels("ban-evicted").inc(len(evicted))
+        added, removed = [change.ban for change in changes], [*ended, *evicted]
+        self._follow(added, [ban.key for ban in removed])
+        for ban in added:
+            self._to_end.pop(ban.key, None)
+            if not stored:
+                self._to_save[ban.key] = ban
+        self._to_end |= {ban.key: ban for ban in removed}
+        self._work.set()
+        self.version += 1
+        self._metrics.bans_active.set(len(self._book))
+        for publisher in self.publishers if ours else ():
+            publisher.publish(added, removed)
+
+    def _prevent(self, ban: Ban, reason: str, now: int) -> None:
+        """Count a ban that must not be; say so once a minute for each."""
+        self._metrics.bans_prevented.labels(reason).inc()
+        if now - self._prevented.get(ban.key, 0) < 60 * SECOND:
+            return
+        if len(self._prevented) > 10_000:  # noqa: PLR2004 - a bound like any other
+            self._prevented.clear()
+        self._prevented[ban.key] = now
+        _LOG.warning("no ban of %s (%s): %s", network_text(ban.network), reason, ban.reason)
+
+
+def _port(ban: Ban) -> str:
+    return f" port {ban.port}" if ban.port else ""
