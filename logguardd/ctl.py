@@ -163,6 +163,39 @@ def reload(options: _Options, *, as_json: bool) -> None:
     _show(content, as_json, lambda: [printable(content["message"])])
 
 
+@command.command()
+@click.argument("message", required=False)
+@click.option("--app-name", metavar="NAME", help="The program; MESSAGE is then what it says, without a syslog header.")
+@click.option("--rules", "files", multiple=True, metavar="PATH", help="Rules to try instead of the configured ones.")
+@_json
+@click.pass_obj
+def explain(
+    options: _Options, message: str | None, app_name: str | None, files: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Say which rule claims MESSAGE, what it finds in it, and which jails count that.
+
+    MESSAGE is a whole syslog line, as it is sent or as it stands in a log file; without it every line of standard
+    input is explained.
+    """
+    if app_name is not None and message is None:
+        raise click.UsageError("--app-name needs a MESSAGE; on standard input stand whole syslog lines")
+    from logguardd import rule_commands  # noqa: PLC0415 - asking a daemon needs no grammar
+
+    rule_commands.explain(options.config(), files, app_name, message, as_json=as_json)
+
+
+@command.command("test-rules")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option("--verbose", "-v", is_flag=True, help="Show what was found in each example.")
+@_json
+@click.pass_obj
+def test_rules(options: _Options, files: tuple[str, ...], *, verbose: bool, as_json: bool) -> None:
+    """Run the examples of the configured rules, or of those in FILEs and folders."""
+    from logguardd import rule_commands  # noqa: PLC0415 - as above
+
+    rule_commands.test_rules(options.config(), files, verbose=verbose, as_json=as_json)
+
+
 def _show(content: Mapping[str, Any], as_json: bool, render: Callable[[], Iterable[object]]) -> None:  # noqa: FBT001 - an option
     if as_json:
         click.echo(json.dumps(content, indent=2))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from logguardd import rules as rule_sets
 from logguardd.config import read_rules
+from logguardd.detection import ENDPOINT
 from logguardd.errors import ConfigError, RuleError
 from logguardd.jails import Jail
 from logguardd.listeners.tls_context import TlsSettings, build_context
@@ -17,7 +18,7 @@ from logguardd.notation import printable
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from logguardd.rules import RuleSet
     from logguardd.settings import Config
@@ -67,7 +68,7 @@ def load_rules(config: Config) -> tuple[RuleSet, list[str]]:
     try:
         rules = rule_sets.load(files, services)
     except RuleError as error:
-        raise ConfigError("\n".join(_errors_by_file(files, services) or [printable(str(error))])) from None
+        raise ConfigError("\n".join(errors_by_file(files, services) or [printable(str(error))])) from None
     errors, warnings = _idle_jails(config, rules)
     if errors:
         raise ConfigError("\n".join(errors))
@@ -76,12 +77,12 @@ def load_rules(config: Config) -> tuple[RuleSet, list[str]]:
     return rules, warnings
 
 
-def _errors_by_file(files: Iterable[tuple[str, str]], services: object) -> list[str]:
+def errors_by_file(files: Iterable[tuple[str, str]], services: Mapping[str, int]) -> list[str]:
     """Return the first error of each file by itself."""
     errors = []
     for file in files:
         try:
-            rule_sets.load([file], services)  # type: ignore[arg-type]
+            rule_sets.load([file], services)
         except RuleError as error:
             errors.append(printable(str(error)))
     return errors
@@ -89,7 +90,7 @@ def _errors_by_file(files: Iterable[tuple[str, str]], services: object) -> list[
 
 def _idle_jails(config: Config, rules: RuleSet) -> tuple[list[str], list[str]]:
     """Return errors for jails of the file, and warnings for shipped ones, whose hits can never come."""
-    known = {rule.name for rule in rules.rules}.union(*(rule.tags for rule in rules.rules), {"*"})
+    known = {rule.name for rule in rules.rules}.union(*(rule.tags for rule in rules.rules), {"*", ENDPOINT})
     errors: list[str] = []
     warnings: list[str] = []
     for name, jail in config.jail.items():

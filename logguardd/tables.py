@@ -45,9 +45,18 @@ def moment(stamp: object) -> str:
         return str(stamp)
 
 
-def table(columns: Iterable[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
+def table(
+    columns: Iterable[str], rows: Iterable[Sequence[object]], *, title: str | None = None, header: bool = True
+) -> Table:
     """Return a table of texts."""
-    made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(
+        box=SIMPLE_HEAD if header else None,
+        show_header=header,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
