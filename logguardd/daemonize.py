@@ -116,7 +116,8 @@ def bind(config: Config) -> tuple[Config, list[tuple[str, socket.socket]]]:
             specs.append(f"systemd:{name}")
         named[key] = tuple(specs)
     udp, tcp, tls, relp = (named[key] for key in _KINDS)
-    return replace(config, listen=replace(config.listen, udp=udp, tcp=tcp, tls=tls, relp=relp)), opened
+    listen = replace(config.listen, udp=udp, tcp=tcp, tls=tls, relp=relp)
+    return replace(config, listen=listen, written=config.listen), opened
 
 
 def drop_privileges(owner: Account) -> None:

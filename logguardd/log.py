@@ -39,9 +39,11 @@ def configure(
     """Send everything that is logged to one place, from ``level`` ("debug" ... "error") on.
 
     ``form`` is "text", "json" or "auto": the systemd journal if ``stream`` (standard error) is connected to it, the
-    system log if the daemon is ``detached`` from its terminal, else text. May be called again, after a reload.
+    system log if the daemon is ``detached`` from its terminal, else text. May be called again, after a reload; who is
+    detached stays so.
     """
     stream = stream or sys.stderr
+    detached = detached or any(isinstance(each, SysLogHandler) for each in logging.getLogger().handlers)
     handler = _handler(form, stream, detached=detached)
     handler.addFilter(limit or Limit())
     root = logging.getLogger()

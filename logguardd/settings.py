@@ -161,7 +161,8 @@ class Config:
     """Everything that can be set; ``Config()`` is the defaults.
 
     ``source`` is the file it was read from ("" for none), ``embedded`` the folder of ``config.embedded`` ("" for
-    none), ``lines`` the line of each key that stands in the file.
+    none), ``lines`` the line of each key that stands in the file, ``written`` the [listen] section as it was read, where
+    ``listen`` takes sockets that were opened before privileges were dropped.
     """
 
     log_level: str = _key("info", values.choice("debug", "info", "warning", "error"))
@@ -180,6 +181,7 @@ class Config:
     source: str = field(default="", compare=False)
     embedded: str = field(default="", compare=False)
     lines: Mapping[tuple[str, ...], int] = field(default_factory=dict, compare=False, repr=False)
+    written: Listen | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def defaults(cls) -> Config:

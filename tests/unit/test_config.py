@@ -1,7 +1,7 @@
 """The configuration file: defaults, values, and every error in one go."""
 
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -223,7 +223,7 @@ def test_every_key_has_a_default_that_is_allowed():
 
 def test_sections_are_complete():
     own = {item.name for item in fields(Config) if not item.metadata}
-    assert own - set(settings.SECTIONS) == {"jail", "source", "embedded", "lines"}
+    assert own - set(settings.SECTIONS) == {"jail", "source", "embedded", "lines", "written"}
 
 
 def test_where():
@@ -250,6 +250,18 @@ def test_reload_reads_the_same_file_again(tmp_path):
     file.write_text('log_level = "error"')
     assert config.reload(first).log_level == "error"
     assert config.reload(Config()) == Config()
+
+
+def test_sockets_that_were_opened_before_survive_a_reload(tmp_path):
+    file = tmp_path / "logguardd.toml"
+    file.write_text("[listen]\nmax_connections = 5\n")
+    first = config.load(str(file))
+    running = replace(first, listen=replace(first.listen, udp=("systemd:udp-0",)), written=first.listen)
+    again = config.reload(running)
+    assert again.listen == running.listen
+    assert config.reload(again).listen == running.listen
+    file.write_text("[listen]\nmax_connections = 6\n")
+    assert config.reload(again).listen.udp == ("[::]:514",)
 
 
 def test_read_rules(tmp_path):
