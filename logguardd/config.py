@@ -66,10 +66,7 @@ def find(path: str | None) -> Config:
 
 def reload(config: Config) -> Config:
     """Read again what ``config`` was read from; the same errors as ``load``."""
-    if config.embedded:
-        fresh = embedded(config.embedded)
-    else:
-        fresh = load(config.source) if config.source else Config()
+    fresh = embedded(config.embedded) if config.embedded else load(config.source) if config.source else Config()
     if fresh.listen == config.written:
         return replace(fresh, listen=config.listen, written=config.written)
     return fresh
