@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from logguardd.framing import messages
 from logguardd.listeners.relp_protocol import SERVER_CLOSE, Messages, RelpProtocol
-from logguardd.listeners.stream import UNREAD_ANSWERS, WINDOW_FULL, Connection, StreamListener
+from logguardd.listeners.stream import WINDOW_FULL, Connection, StreamListener
 from logguardd.records import Framed
 
 if TYPE_CHECKING:
@@ -61,14 +61,6 @@ class _RelpConnection(Connection):
         self._pending.clear()
         super().connection_lost(exc)
 
-    def pause_writing(self) -> None:
-        """Do not read commands of a client that does not read the answers."""
-        self.hold(UNREAD_ANSWERS)
-
-    def resume_writing(self) -> None:
-        """Read commands again."""
-        self.release(UNREAD_ANSWERS)
-
     def end(self) -> None:
         """Close at once: what is not acknowledged the client sends again."""
         self.close()
@@ -78,6 +70,7 @@ class _RelpConnection(Connection):
         self._close_after(SERVER_CLOSE)
 
     def _take(self, origin: Origin, data: bytes) -> None:
+        self._listener.received(len(data))
         for step in self._protocol.feed(data):
             if isinstance(step, Messages):
                 durable = self._listener.put(origin, messages(step.payloads, self._max_message))

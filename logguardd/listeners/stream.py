@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from logguardd.framing import Framer
 from logguardd.listeners.activation import Inherited
@@ -162,8 +162,7 @@ class StreamListener:
     def refuse(self, transport: asyncio.BaseTransport, reason: str, peer: str, detail: str) -> None:
         """Close a connection at once and count why."""
         self.refusals.refuse(reason, peer, detail)
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        transport.abort()
+        cast("asyncio.Transport", transport).abort()
 
     def opened(self, connection: Connection) -> None:
         """Enter a connection that was admitted."""
@@ -254,8 +253,7 @@ class Connection(asyncio.Protocol):
 
     def begin(self, transport: asyncio.BaseTransport, origin: Origin) -> None:
         """Enter an admitted connection: from now on its bytes are taken."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is not a subclass
         self._origin = origin
         self._last = self._loop.time()
         self._listener.opened(self)
@@ -268,11 +266,12 @@ class Connection(asyncio.Protocol):
         if self._origin is None or self._finished:
             return  # refused, or closed by us: the transport may still hand over one read
         self._last = self._loop.time()
-        self._listener.received(len(data))
         self._take(self._origin, data)
         if self._listener.sink.full and not self._holds & SINK_FULL:
             self.hold(SINK_FULL)
             self._listener.wait_for_room(self)
+        elif self._holds:
+            self._pause()
 
     def eof_received(self) -> bool | None:
         """End the frame that stands open; the transport closes itself."""
@@ -284,10 +283,18 @@ class Connection(asyncio.Protocol):
         self._finish()
         self._listener.closed(self)
 
+    def pause_writing(self) -> None:
+        """Do not read from a peer that does not read what it makes us write."""
+        self.hold(UNREAD_ANSWERS)
+
+    def resume_writing(self) -> None:
+        """Read again."""
+        self.release(UNREAD_ANSWERS)
+
     def hold(self, reason: int) -> None:
         """Stop reading for this reason (too)."""
-        if not self._holds and self._transport is not None:
-            self._transport.pause_reading()
+        if not self._holds:
+            self._pause()
         self._holds |= reason
 
     def release(self, reason: int) -> None:
@@ -318,6 +325,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            # A pause in connection_made does not last: uvloop, and asyncio before 3.11.4, then start to read all the
+            # same, and asyncio takes no second pause without a resume.
+            self._transport.resume_reading()
+            self._transport.pause_reading()
+
     def _finish(self) -> None:
         if self._origin is not None and not self._finished:
             self._finished = True
@@ -340,6 +354,7 @@ class SyslogConnection(Connection):
         self._framer = Framer(listener.limits.max_message)
 
     def _take(self, origin: Origin, data: bytes) -> None:
+        self._listener.received(len(data))
         self._listener.put(origin, self._framer.feed(data))
 
     def _ended(self, origin: Origin) -> None:

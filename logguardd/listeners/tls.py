@@ -1,19 +1,24 @@
-"""Syslog over TLS (RFC 5425)."""
+"""Syslog over TLS (RFC 5425).
+
+The TLS layer is ssl's SSLObject between two memory buffers, not the event loop's: that one keeps to itself who failed
+in a handshake and why, and hands over bytes before the peer's name can be looked at.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import hashlib
 import logging
 import ssl
 from typing import TYPE_CHECKING
 
-from logguardd.listeners.stream import StreamListener, SyslogConnection
+from logguardd.listeners.stream import Connection, StreamListener, SyslogConnection
 from logguardd.listeners.tls_context import TlsSettings, build_context, reason
 from logguardd.listeners.tls_peers import certificate_names, permitted_peer
 from logguardd.records import SECOND
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from logguardd.listeners import Sink
@@ -24,16 +29,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_HANDSHAKE_FAILED = "tls-handshake"
-# Seconds that a peer gets to answer our close_notify.
-_SHUTDOWN = 1.0
+_READ = 65536
+# RFC 8446 section 5.1: the content type of the first record of every client that speaks TLS.
+_HANDSHAKE = 22
 _SHOWN_NAMES = 3
 
 
 class TlsListener(StreamListener):
-    """As StreamListener, after a handshake with a deadline; Origin.tls_identity is the certificate's name.
+    """As StreamListener, after a handshake with a deadline; Origin.tls_identity is the name in the peer's certificate.
 
-    A peer that fails the handshake, or that ``permitted_peers`` does not name, is counted ("tls-handshake",
+    A peer that fails the handshake, or that ``permitted_peers`` does not name, is closed, counted ("tls-handshake",
     "peer-not-permitted") and told in the log.
     """
 
@@ -52,7 +57,6 @@ class TlsListener(StreamListener):
     ) -> None:
         """Read the certificate files; raise ConfigError naming key, file and reason."""
         super().__init__(specs, sink, metrics, limits, inherited=inherited)
-        self._handshakes: set[asyncio.Task[None]] = set()
         self.reload(settings)
 
     def reload(self, settings: TlsSettings) -> None:
@@ -66,108 +70,138 @@ class TlsListener(StreamListener):
         for warning in warnings:
             _log.warning("%s", warning)
 
-    @property
-    def occupied(self) -> int:
-        """Return how many connections count toward max_connections: those in their handshake too."""
-        return super().occupied + len(self._handshakes)
+    def connection(self) -> Connection:
+        """Return the protocol object for a new connection."""
+        return _TlsConnection(self)
 
-    async def stop(self) -> None:
-        """As StreamListener.stop; handshakes under way are given up."""
-        self.pause()
-        handshakes = list(self._handshakes)
-        for handshake in handshakes:
-            handshake.cancel()
-        await asyncio.gather(*handshakes, return_exceptions=True)
-        await super().stop()
+    def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
+        """Return the server's side of a new TLS connection."""
+        return self._context.wrap_bio(incoming, outgoing, server_side=True)
 
-    def begin_handshake(self, transport: asyncio.Transport, origin: Origin) -> None:
-        """Start the handshake on an admitted connection."""
-        handshake = asyncio.get_running_loop().create_task(self._shake_hands(transport, origin))
-        self._handshakes.add(handshake)
-        handshake.add_done_callback(self._handshakes.discard)
-
-    def _accepting(self) -> asyncio.Protocol:
-        return _Accepted(self)
-
-    async def _shake_hands(self, plain: asyncio.Transport, origin: Origin) -> None:
-        connection = _TlsConnection(self)
-        timeout = self.limits.handshake_timeout / SECOND
-        try:
-            # start_tls, not create_server(ssl=...): that one keeps to itself who failed and why.
-            transport = await asyncio.get_running_loop().start_tls(
-                plain, connection, self._context, server_side=True,
-                ssl_handshake_timeout=timeout, ssl_shutdown_timeout=_SHUTDOWN,
-            )  # fmt: skip
-        except ssl.SSLCertVerificationError as error:
-            self.refuse(plain, _HANDSHAKE_FAILED, origin.peer, f"client certificate: {error.verify_message}")
-            return
-        except ssl.SSLError as error:
-            self.refuse(plain, _HANDSHAKE_FAILED, origin.peer, reason(error))
-            return
-        except OSError as error:  # a reset, and the timeout (ConnectionAbortedError)
-            self.refuse(plain, _HANDSHAKE_FAILED, origin.peer, str(error) or "connection lost")
-            return
-        except asyncio.CancelledError:
-            plain.abort()
-            raise
-        if transport is None:  # closed at the same moment
-            self.refuse(plain, _HANDSHAKE_FAILED, origin.peer, "connection lost")
-            return
-        names = certificate_names(transport.get_extra_info("peercert"))
-        if self._permitted and not self._permits(names, origin, transport):
-            return
-        connection.identified(transport, origin._replace(tls_identity=names[0] if names else ""))
-
-    def _permits(self, names: Sequence[str], origin: Origin, transport: asyncio.Transport) -> bool:
-        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
-        if any(permits(names, certificate) for permits in self._permitted):
-            return True
-        digest = hashlib.sha256(certificate).digest().hex(":").upper()
-        shown = ", ".join(names[:_SHOWN_NAMES]) or "no name"
-        detail = f"not in tls.permitted_peers: certificate of {shown}, SHA256:{digest}"
-        self.refuse(transport, "peer-not-permitted", origin.peer, detail)
-        return False
-
-
-class _Accepted(asyncio.Protocol):
-    """A TCP connection before its handshake: admitted or refused, and not read."""
-
-    def __init__(self, listener: TlsListener) -> None:
-        self._listener = listener
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        origin = self._listener.admit(transport)
-        if origin is not None:
-            assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-            transport.pause_reading()
-            self._listener.begin_handshake(transport, origin)
+    def permits(self, names: Sequence[str], certificate: bytes) -> bool:
+        """Return whether a peer with these names and this certificate (DER) may send."""
+        return not self._permitted or any(permits(names, certificate) for permits in self._permitted)
 
 
 class _TlsConnection(SyslogConnection):
-    """A connection that may get bytes, and its end, in the moment between the handshake and identified()."""
-
     def __init__(self, listener: TlsListener) -> None:
         super().__init__(listener)
-        self._early: list[bytes] | None = []
-        self._lost_early = False
+        self._tls_listener = listener
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = listener.wrap(self._incoming, self._outgoing)
+        self._deadline: asyncio.TimerHandle | None = None  # of the handshake, while it lasts
+        self._first: int | None = None
+        self._may_write = True
 
-    def identified(self, transport: asyncio.Transport, origin: Origin) -> None:
-        """Begin, knowing who the peer is; take what came before."""
-        self.begin(transport, origin)
-        early, self._early = self._early, None
-        for data in early or ():
-            self.data_received(data)
-        if self._lost_early:
-            self.connection_lost(None)
+    def begin(self, transport: asyncio.BaseTransport, origin: Origin) -> None:
+        super().begin(transport, origin)
+        timeout = self._listener.limits.handshake_timeout / SECOND
+        self._deadline = self._loop.call_later(timeout, self._fail, f"not done in {timeout:g} s")
 
-    def data_received(self, data: bytes) -> None:
-        if self._early is not None:
-            self._early.append(data)
-        else:
-            super().data_received(data)
+    def eof_received(self) -> bool | None:
+        if self._deadline is not None:
+            self._fail("closed by the peer")
+        return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._early is not None:
-            self._lost_early = True
-        else:
-            super().connection_lost(exc)
+        if self._deadline is not None:
+            self._fail("connection lost")
+        super().connection_lost(exc)
+
+    def end(self) -> None:
+        # A FIN only: rsyslog looks for it before it sends, and would not see it behind a close_notify.
+        super().end()
+        self._may_write = False
+
+    def close(self) -> None:
+        if self._deadline is not None:
+            self._fail("not done when we closed")
+            return
+        self._say_goodbye()
+        super().close()
+
+    def abort(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        super().abort()
+
+    def _take(self, origin: Origin, data: bytes) -> None:
+        if self._first is None:
+            self._first = data[0]
+        self._incoming.write(data)
+        if self._deadline is not None:
+            identified = self._shake_hands(origin)
+            self._send()
+            if identified is None:
+                return
+            self._origin = origin = identified
+        plain, error = self._read()
+        if plain:
+            super()._take(origin, plain)
+        self._send()
+        if error is not None:
+            if not isinstance(error, ssl.SSLZeroReturnError):
+                self._listener.refusals.refuse("tls", origin.peer, reason(error))
+            self.close()
+
+    def _read(self) -> tuple[bytes, ssl.SSLError | None]:
+        """Return the bytes that can be decrypted, and why there will be no more if so."""
+        parts = []
+        try:
+            while part := self._tls.read(_READ):
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            return b"".join(parts), None
+        except ssl.SSLError as error:
+            return b"".join(parts), error
+        return b"".join(parts), ssl.SSLZeroReturnError()
+
+    def _shake_hands(self, origin: Origin) -> Origin | None:
+        """Go on with the handshake; once it is done return the origin with the peer's name."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLCertVerificationError as error:
+            self._fail(f"client certificate: {error.verify_message}")
+            return None
+        except ssl.SSLError as error:
+            self._fail(reason(error) if self._first == _HANDSHAKE else "it does not speak TLS")
+            return None
+        assert self._deadline is not None  # noqa: S101 - for the type checker
+        self._deadline.cancel()
+        self._deadline = None
+        names = certificate_names(self._tls.getpeercert())
+        certificate = self._tls.getpeercert(binary_form=True) or b""
+        if not self._tls_listener.permits(names, certificate):
+            digest = hashlib.sha256(certificate).digest().hex(":").upper()
+            shown = ", ".join(names[:_SHOWN_NAMES]) or "no name"
+            self._turn_away("peer-not-permitted", f"not in tls.permitted_peers: {shown}, SHA256:{digest}")
+            return None
+        return origin._replace(tls_identity=names[0] if names else "")
+
+    def _fail(self, why: str) -> None:
+        """Give up the handshake."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._turn_away("tls-handshake", why)
+
+    def _turn_away(self, counted: str, why: str) -> None:
+        self._listener.refusals.refuse(counted, self.peer, why)
+        self._finished = True
+        self._send()  # the alert that says why
+        if self._transport is not None:
+            self._transport.close()
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(ssl.SSLError, ValueError):  # the peer's goodbye has not come, or TLS is broken already
+            self._tls.unwrap()
+        self._send()
+
+    def _send(self) -> None:
+        """Write what TLS has to say."""
+        data = self._outgoing.read()
+        if data and self._may_write and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
