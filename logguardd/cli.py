@@ -59,7 +59,9 @@ def run(
     if not (daemonize or user or group):
         return _main(settings, lambda: None)
 
-    from logguardd import daemonize as daemons  # noqa: PLC0415 - python-daemon is for this way only
+    # The daemon is loaded now, while we may still read its files wherever they are.
+    from logguardd import app  # noqa: F401, PLC0415 - checking a configuration needs neither
+    from logguardd import daemonize as daemons  # noqa: PLC0415
 
     stay = os.geteuid() != 0 and not (user or group)
     owner = daemons.myself() if stay else daemons.account(settings, user, group)
@@ -116,7 +118,7 @@ def _path(file: str | None) -> str | None:
 
 
 def _main(settings: Config, on_ready: Callable[[], None]) -> int:
-    from logguardd import app  # noqa: PLC0415 - checking a configuration needs none of it
+    from logguardd import app  # noqa: PLC0415 - as above
 
     return app.run(settings, on_ready=on_ready)
 

@@ -201,7 +201,9 @@ def _show(content: Mapping[str, Any], as_json: bool, render: Callable[[], Iterab
         click.echo(json.dumps(content, indent=2))
         return
     console = tables.console()
-    for each in render():
+    for number, each in enumerate(render()):
+        if number and not isinstance(each, str):
+            console.print()
         console.print(each)
 
 

@@ -255,7 +255,8 @@ def _become(
         terminal.failed(code, str(error))
         for line in str(error).split("\n"):
             _LOG.error("%s", line)
-    except BaseException:  # noqa: BLE001 - a bug; the process ends here either way
+    except BaseException as error:  # noqa: BLE001 - a bug; the process ends here either way
+        terminal.failed(code, f"{type(error).__name__}: {error}")
         _LOG.exception("logguardd failed")
     finally:
         if lock is not None:

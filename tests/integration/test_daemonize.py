@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from logguardd.client import Client
+from logguardd.errors import ConfigError
 from tests.servers.daemon import CHECKOUT
 from tests.servers.process import need_root, wait_until
 
@@ -223,3 +225,38 @@ def test_only_root_becomes_somebody_else():
     code = "import os; from logguardd import daemonize as d; os.setuid(65534); d.drop_privileges(d.Account('x', 1, 1, '/'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert 'LogguarddError: only root can become user "x"' in done.stderr
+
+
+def test_logguardd_itself(place):
+    """The real program: up when the command returns, answering, reloading, ending."""
+    rules = place.folder / "rules.d"
+    rules.mkdir()
+    file = place.folder / "logguardd.toml"
+    file.write_text(
+        f'{file.read_text()}listen = "127.0.0.1:0"\n[detection]\nrules = ["{rules}"]\n[jail.auth]\nenabled = false\n'
+    )
+    pidfile = place.data / "pid"
+    # A Python in root's home cannot be used by others.
+    user = "nobody" if all(parent.stat().st_mode & 0o001 for parent in Path(os.__file__).parents) else "root"
+    done = subprocess.run(
+        [sys.executable, "-m", "logguardd.cli", "run", "--config", str(file), "--daemonize", "--pidfile", str(pidfile),
+         "--user", user],
+        capture_output=True, text=True, timeout=30, cwd=CHECKOUT, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    pid = place.pid
+    try:
+        client = Client(str(place.data / "control.sock"))
+        assert client.ask("GET", "status")["pid"] == pid
+        assert place.data.stat().st_uid == Path(f"/proc/{pid}").stat().st_uid == pwd.getpwnam(user).pw_uid
+        assert client.ask("POST", "reload")["message"].startswith("0 rules")
+        (rules / "broken.toml").write_text("rule = 1")
+        with pytest.raises(ConfigError, match=r"broken.toml"):
+            client.ask("POST", "reload")
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not alive(pid), what="the daemon's end")
+    finally:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    assert not pidfile.exists()
+    assert not (place.data / "control.sock").exists()
