@@ -23,7 +23,7 @@ from daemon.daemon import DaemonError
 from logguardd import exits, log, urls
 from logguardd.errors import ConfigError, LogguarddError
 from logguardd.listeners import sockets
-from logguardd.listeners.activation import FIRST_FD, Inherited
+from logguardd.listeners.activation import FIRST_FD, OWN, Inherited
 from logguardd.lockfile import Lockfile
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def bind(config: Config) -> tuple[Config, list[tuple[str, socket.socket]]]:
             if spec.startswith("systemd:"):
                 specs.append(spec)
                 continue
-            name = f"{key}-{number}"
+            name = f"{OWN}{key}-{number}"
             found = sockets.bind(f"listen.{key}", [spec], kind, Inherited())
             for each in found:
                 if kind == socket.SOCK_STREAM:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: SD_LISTEN_FDS_START
 FIRST_FD = 3
+#: How the names of sockets begin that we opened ourselves before we dropped privileges (daemonize.py).
+OWN = "own-"
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 _KINDS = {socket.SOCK_DGRAM: "UDP", socket.SOCK_STREAM: "TCP"}
 
@@ -67,7 +69,7 @@ class Inherited:
 
     def gave(self, held: socket.socket) -> bool:
         """Return whether the socket is one of systemd's, which stays open there when we close it."""
-        return any(held is taken for _, taken, _ in self._taken)
+        return any(held is taken and not name.startswith(OWN) for name, taken, _ in self._taken)
 
     def unused(self) -> list[str]:
         """Return the names of sockets that no listener took: a mistake in the configuration worth a warning."""
