@@ -21,13 +21,19 @@ class Archive(Protocol):
         """Connect, migrate the schema (under an advisory lock), make partitions; raise errors.ConfigError or UnavailableError."""
 
     async def offset(self, journal_id: str) -> int:
-        """Return the first journal position not yet stored from that journal, 0 for a journal never seen."""
+        """Return the first journal position not yet stored from that journal, 0 for a journal never seen.
+
+        To be called before the first ``write`` and again after any that raised: writes go on from what it returned.
+        """
 
     async def write(self, rows: Sequence[Row], journal_id: str, offset: int) -> None:
         """Store the rows and, in the same transaction, ``offset`` as the first position not yet stored."""
 
     async def load_bans(self, limit: int) -> list[Ban]:
-        """Return the newest ``limit`` bans, active and past (past ones carry the count for escalation), newest last."""
+        """Return the newest ``limit`` bans, active and past (past ones carry the count for escalation), newest last.
+
+        A ban that was ended before its time is returned with ``until`` = ``since``: in force at no time.
+        """
 
     async def save_bans(self, bans: Sequence[Ban]) -> None:
         """Insert or update bans by (network, port)."""

@@ -41,15 +41,19 @@ def _clean(value: object) -> object:
     return value
 
 
-def from_row(row: BanRow, *, active: bool) -> Ban:
-    """Return the ban of a row. One that was ended is given back with ``until`` = ``since``: in force at no time."""
+def from_row(row: BanRow, *, active: bool, now: int) -> Ban:
+    """Return the ban of a row.
+
+    One that was lifted before its time is given back with ``until`` = ``since``: it must not come into force again.
+    """
     metadata = json.loads(row.metadata)
+    lifted = not active and (row.expires_at is None or row.expires_at > now)
     return Ban(
         network=ipaddress.ip_network(row.ip_address),
         port=row.port,
         jail=str(metadata.get("jail", "")),
         since=row.last_blacklisted_at,
-        until=row.expires_at if active else row.last_blacklisted_at,
+        until=row.last_blacklisted_at if lifted else row.expires_at,
         reason=row.reason,
         count=row.blacklist_count,
         evidence=metadata.get("evidence") or {},

@@ -48,8 +48,9 @@ class Partitions:
             return
         async with self._session.use() as connection:
             for day in sorted(missing):
-                if _date(day) is not None:
-                    await self._call(connection, "logguardd_make_partition", day)
+                # One that could not be made is not tried before forget(), and no other now: each may wait for a lock.
+                if _date(day) is not None and await self._call(connection, "logguardd_make_partition", day) is None:
+                    break
         self._known |= missing
 
     async def drop(self, before: int) -> int:

@@ -11,6 +11,7 @@ thousands of rows a transaction it gained under 5 % here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,11 @@ _AHEAD = 3
 _MIGRATING = 7813583284023519233
 _OLDEST_SERVER = 12
 _GRANTS = "see the GRANTs at the top of sql/postgres/0001_archive.sql"
+
+_FORGET_BANS = """
+    DELETE FROM blacklist WHERE id IN (
+        SELECT id FROM blacklist WHERE last_blacklisted_at < $1 AND (NOT is_active OR expires_at < $1) LIMIT 10000)
+"""
 
 
 class PostgresArchive:
@@ -140,14 +146,15 @@ class PostgresArchive:
         self._next[journal_id] = offset
 
     async def load_bans(self, limit: int) -> list[Ban]:
-        """Return the newest ``limit`` bans, newest last; those that were ended have ``until`` = ``since``."""
+        """Return the newest ``limit`` bans, newest last; those lifted before their time have ``until`` = ``since``."""
         async with self._other.use() as connection:
             found = await connection.fetch(
                 "SELECT ip_address, port, reason, blacklist_count, last_blacklisted_at, expires_at, metadata, is_active "
                 "FROM blacklist ORDER BY last_blacklisted_at DESC, id DESC LIMIT $1",
                 limit,
             )
-        return [banned.from_row(banned.BanRow(*row[:7]), active=row[7]) for row in reversed(found)]
+        now = time.time_ns() // 1000
+        return [banned.from_row(banned.BanRow(*row[:7]), active=row[7], now=now) for row in reversed(found)]
 
     async def save_bans(self, bans: Sequence[Ban]) -> None:
         """Insert or update bans by (network, port); the time of the first one stays."""
@@ -170,12 +177,15 @@ class PostgresArchive:
             )
 
     async def maintain(self, now: int) -> int:
-        """Make partitions ahead and drop days older than retention; return how many days were dropped.
+        """Make partitions ahead, drop days and past bans older than retention; return how many days were dropped.
 
-        What a long query on ``logs`` holds up is left for the next time.
+        What a long query on ``logs`` holds up is left for the next time, and so is what we have no right to.
         """
         self._partitions.forget()
         await self._partitions.make(now + day * _DAY for day in range(_AHEAD + 1))
+        async with self._other.use() as connection:
+            with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(_FORGET_BANS, now - self._retention)
         return await self._partitions.drop(now - self._retention)
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,6 @@ class Session:
 
 def _words(error: BaseException) -> str:
     """Return an error's first line; the system's words for what a socket raised."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
     return (str(error).strip() or type(error).__name__).splitlines()[0]

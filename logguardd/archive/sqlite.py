@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,7 @@ class SqliteArchive:
         self._next[journal_id] = offset
 
     async def load_bans(self, limit: int) -> list[Ban]:
-        """Return the newest ``limit`` bans, newest last; those that were ended have ``until`` = ``since``."""
+        """Return the newest ``limit`` bans, newest last; those lifted before their time have ``until`` = ``since``."""
 
         def work(connection: sqlite3.Connection) -> list[Ban]:
             found = connection.execute(
@@ -115,11 +116,12 @@ class SqliteArchive:
                 "FROM blacklist ORDER BY last_blacklisted_at DESC, id DESC LIMIT ?",
                 (limit,),
             ).fetchall()
+            now = time.time_ns() // 1000
             bans = []
             for address, port, reason, count, since, until, metadata, active in reversed(found):
                 end = None if until is None else parse_time(until)
                 row = banned.BanRow(address, port, reason, count, parse_time(since), end, metadata)
-                bans.append(banned.from_row(row, active=bool(active)))
+                bans.append(banned.from_row(row, active=bool(active), now=now))
             return bans
 
         return await self._connection.run(work)
@@ -158,11 +160,12 @@ class SqliteArchive:
         await self._connection.run(work)
 
     async def maintain(self, now: int) -> int:
-        """Delete days older than retention, in bounded steps; return how many days were dropped."""
+        """Delete days and past bans older than retention, in bounded steps; return how many days were dropped."""
         before = (now - self._retention) // _DAY
         oldest = await self._connection.run(_oldest_day)
         while await self._connection.run(partial(_delete_step, before=before)):
             pass
+        await self._connection.run(partial(_forget_bans, before=now - self._retention))
         while await self._connection.run(partial(give_back, step=_STEP_BYTES, spare=4 * _STEP_BYTES)):
             pass
         return 0 if oldest is None else max(before - oldest, 0)
@@ -248,3 +251,12 @@ def _delete_step(connection: sqlite3.Connection, before: int) -> int:
             "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE created_at < ? ORDER BY created_at LIMIT ?)",
             (format_time(before * _DAY), _STEP),
         ).rowcount
+
+
+def _forget_bans(connection: sqlite3.Connection, before: int) -> None:
+    with transaction(connection):
+        connection.execute(
+            "DELETE FROM blacklist WHERE id IN (SELECT id FROM blacklist WHERE last_blacklisted_at < ?1 "
+            "AND (NOT is_active OR expires_at < ?1) LIMIT 10000)",
+            (format_time(before),),
+        )

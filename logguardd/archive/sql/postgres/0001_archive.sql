@@ -4,13 +4,14 @@
 --
 --   GRANT SELECT, INSERT ON logs TO logguardd_app;
 --   GRANT SELECT, INSERT, UPDATE ON blacklist, journal_offsets TO logguardd_app;
+--   GRANT DELETE ON blacklist TO logguardd_app;
 --   GRANT SELECT ON logguardd_migrations TO logguardd_app;
 --   GRANT EXECUTE ON FUNCTION logguardd_make_partition(date) TO logguardd_app;
 --   GRANT EXECUTE ON FUNCTION logguardd_drop_partition(date) TO logguardd_app;
 --
--- Without the last one the daemon cannot drop old days (nor can who breaks into it): call
--- logguardd_drop_partition(current_date - 90) as the owner every night until it returns NULL. Without the last two,
--- days that nobody made go to logs_default.
+-- DELETE and logguardd_drop_partition are for retention. Without them the daemon cannot drop what is old (nor can who
+-- breaks into it): call logguardd_drop_partition(current_date - 90) as the owner every night until it returns NULL.
+-- Without logguardd_make_partition, days that nobody made go to logs_default.
 
 CREATE TABLE logs (
     -- An identity needs no right on a sequence; a thousand at once cost one WAL record. Gaps mean nothing.
@@ -81,9 +82,9 @@ CREATE TABLE journal_offsets (
 COMMENT ON TABLE journal_offsets IS 'The first position of each journal that is not in logs yet';
 
 -- Makes the partition of a day and moves there what the default partition has of that day. Returns whether it was made.
--- A lock that is not free within two seconds (a long query on logs) is an error, so that inserts never queue behind it.
+-- A lock that is not free within a second (a long query on logs) is an error, so that inserts never queue behind it.
 CREATE FUNCTION logguardd_make_partition(day date) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '2s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '1s' AS $$
 DECLARE
     name text := 'logs_' || to_char(day, 'YYYYMMDD');
     first timestamptz := day::timestamp AT TIME ZONE 'UTC';
@@ -107,7 +108,7 @@ $$;
 -- Drops the oldest partition if its day lies before the given one, and what the default partition has from before it.
 -- Returns the day, or NULL when there is none left to drop.
 CREATE FUNCTION logguardd_drop_partition(before date) RETURNS date
-LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '2s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET lock_timeout = '1s' AS $$
 DECLARE
     name text;
 BEGIN
