@@ -327,7 +327,7 @@ class Connection(asyncio.Protocol):
 
     def _pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            # A pause in connection_made does not last: uvloop, and asyncio before 3.11.4, then start to read all the
+            # A pause in connection_made does not last: uvloop, and asyncio of early 3.11, then start to read all the
             # same, and asyncio takes no second pause without a resume.
             self._transport.resume_reading()
             self._transport.pause_reading()

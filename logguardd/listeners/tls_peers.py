@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from logguardd.errors import ConfigError
@@ -38,7 +39,7 @@ def permitted_peer(text: str) -> PermittedPeer:
         raise ConfigError(
             f'tls.permitted_peers: {text!r}: write a name, "*.example.com", "SHA1:E1:2A:..." or "SHA256:..."'
         )
-    name = text.lower().rstrip(".")
+    name = _address(text.lower().rstrip("."))
     if not name.startswith("*."):
         return lambda names, _der: name in names
     parent = name[1:]
@@ -56,7 +57,15 @@ def certificate_names(certificate: Mapping[str, Any] | None) -> list[str]:
         return []
     alternatives = certificate.get("subjectAltName", ())
     names = [value for kind, value in alternatives if kind == "DNS"]
-    names += [value for kind, value in alternatives if kind == "IP Address"]
+    names += [_address(value) for kind, value in alternatives if kind == "IP Address"]
     if not names:
         names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
     return [_UNPRINTABLE.sub("?", name)[:_LONGEST_NAME].lower().rstrip(".") for name in names]
+
+
+def _address(text: str) -> str:
+    """Write an address as everywhere else: OpenSSL gives 0:0:0:0:0:0:0:1."""
+    try:
+        return str(ip_address(text.strip()))
+    except ValueError:
+        return text
