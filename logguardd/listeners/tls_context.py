@@ -15,6 +15,8 @@ from logguardd.listeners.tls_peers import permitted_peer
 _CERTIFICATE = re.compile(rb"^-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----", re.MULTILINE)
 _KEY = re.compile(rb"^-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----", re.MULTILINE)
 _MAX_FILE = 1 << 20
+# How OpenSSL says that a key is not the certificate's; the last one when it is of another type.
+_OTHER_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:
     except _EncryptedError:
         raise ConfigError(f"{key_name}: {key}: the key is encrypted; a daemon cannot ask for a passphrase") from None
     except ssl.SSLError as error:
-        if error.reason in {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}:
+        if error.reason in _OTHER_KEY:
             raise ConfigError(f"{key_name}: {key}: the key does not belong to the certificate {certificate}") from None
         at_fault = f"tls.certificate: {certificate}" if _is_certificates_fault(certificate) else f"{key_name}: {key}"
         raise ConfigError(f"{at_fault}: {reason(error)}") from None
@@ -146,4 +148,6 @@ def _no_password() -> str:
 
 def reason(error: ssl.SSLError) -> str:
     """Say an OpenSSL error in words, without its file names and line numbers."""
-    return (error.reason or str(error)).replace("_", " ").lower()
+    if not error.reason:
+        return "what stands in its PEM is damaged" if "PEM lib" in str(error) else "OpenSSL gives no reason"
+    return error.reason.replace("_", " ").lower()

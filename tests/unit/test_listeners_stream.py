@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -24,6 +25,15 @@ def connect(r: Receiving, source: str = "127.0.0.1") -> socket.socket:
     client = socket.create_connection(("127.0.0.1", r.port), source_address=(source, 0))
     client.setblocking(False)
     return client
+
+
+def fill(client: socket.socket) -> int:
+    """Send until the kernel takes no more, so that the sender is held back; return the number of bytes."""
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += client.send(b"<13>x\n" * 10_000)
+    return sent
 
 
 async def closed_by_peer(client: socket.socket) -> bytes:
@@ -119,11 +129,7 @@ def test_a_full_sink_stops_reading_and_room_starts_it_again(run):
             first.send(b"<13>1\n")
             second.send(b"<13>2\n")
             await until(lambda: r.sink.number == 3)
-            sent = 0
-            chunk = b"<13>x\n" * 10_000
-            with pytest.raises(BlockingIOError):  # until both kernels' buffers are full: the sender is held back
-                while True:
-                    sent += first.send(chunk)
+            sent = fill(first)
             second.send(b"<13>3\n")
             third = connect(r)  # connects while the sink is full
             third.send(b"<13>4\n")
@@ -283,7 +289,7 @@ def test_stopping_does_not_wait_for_those_who_never_end(run):
             await until(lambda: r.count("connections") == 2)
 
             async def pour():
-                with pytest.raises(OSError):
+                with contextlib.suppress(OSError):
                     while True:
                         await asyncio.get_running_loop().sock_sendall(endless, b"<13>more\n")
                         await asyncio.sleep(0.001)
