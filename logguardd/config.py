@@ -141,8 +141,8 @@ def parse(text: str, source: str = "") -> Config:
 def _examine(text: str, source: str) -> tuple[Config, list[Problem]]:
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        what, _, place = str(error).rpartition(" (at ")
+    except ValueError as error:  # TOMLDecodeError, or a number with thousands of digits
+        what, _, place = str(error).rpartition(" (at ") if " (at " in str(error) else (str(error), "", "")
         at = f"{source}:{text.count(chr(10)) + 1}"  # "end of document"
         if numbers := _TOML_PLACE.fullmatch(place):
             at = f"{source}:{numbers[1]}: column {numbers[2]}"

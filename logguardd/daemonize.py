@@ -24,6 +24,7 @@ from logguardd import exits, log, urls
 from logguardd.errors import ConfigError, LogguarddError
 from logguardd.listeners import sockets
 from logguardd.listeners.activation import FIRST_FD, OWN, Inherited
+from logguardd.listeners.udp import RECEIVE_BUFFER
 from logguardd.lockfile import Lockfile
 
 if TYPE_CHECKING:
@@ -112,6 +113,9 @@ def bind(config: Config) -> tuple[Config, list[tuple[str, socket.socket]]]:
                 if kind == socket.SOCK_STREAM:
                     # Only a listening socket is recognised when it is taken over; the listener sets its own backlog.
                     each.listen()
+                else:
+                    # As root past net.core.rmem_max.
+                    sockets.receive_buffer(each, RECEIVE_BUFFER)
             opened += [(name, each) for each in found]
             specs.append(f"systemd:{name}")
         named[key] = tuple(specs)

@@ -154,6 +154,7 @@ ERRORS = [
     ("a = = 1", "f.toml:1: column 5: not TOML: Invalid value; allowed: TOML 1.0"),
     ("a = 1\na = 2", "f.toml:2: not TOML: Cannot overwrite a value"),
     ('a = "', "not TOML"),
+    (f"a = {'1' * 5000}", "not TOML: Exceeds the limit"),
 ]  # fmt: skip
 
 
