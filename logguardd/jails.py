@@ -83,7 +83,7 @@ class Jail:
     def ban_time(self, count: int) -> int:
         """Return how long the ``count``-th ban lasts, in microseconds."""
         try:
-            return int(min(self.ban * self.escalation ** (count - 1), self.max_ban))
+            return int(min(self.ban * float(self.escalation) ** (count - 1), self.max_ban))
         except OverflowError:
             return self.max_ban
 

@@ -5,7 +5,7 @@ member; that is the same whatever the order in which marks arrive, and counting 
 time t exceeds when more than ``threshold`` of what is kept and counted now lies in (t - window, t]. A mark that comes
 late, behind newer ones of another daemon, exceeds too when it completes a window that ends at one of the newer ones.
 For marks in order of time this is exact. Late marks are never counted too high; too low only where so many newer ones
-came between that what lies around the late ones is no longer kept.
+came between that what lies around the late ones is no longer kept; that also goes for marks counted again after a crash.
 """
 
 from __future__ import annotations
