@@ -22,6 +22,8 @@ HOOKS = ("input", "forward")
 PRIORITY = -10
 # 3,000 elements make about 170 KB for the kernel: below net.core.wmem_max, which bounds a batch inside a container.
 _CHUNK = 3000
+_LONG = 10**8
+_DAY = 86400
 _SEPARATOR = ",\n\t"
 
 
@@ -171,4 +173,9 @@ def _statement(verb: str, kind: SetKind, elements: Sequence[str]) -> str:
 
 def _timed(edit: Edit) -> str:
     text = edit.element[1]
-    return text if edit.seconds is None else f"{text} timeout {edit.seconds}s"
+    return text if edit.seconds is None else f"{text} timeout {_duration(edit.seconds)}"
+
+
+def _duration(seconds: int) -> str:
+    # nft refuses numbers of more than eight digits.
+    return f"{seconds}s" if seconds < _LONG else f"{-(-seconds // _DAY)}d"
