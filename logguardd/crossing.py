@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from logguardd.automaton import Automaton
 from logguardd.matcher import fits, heads
 from logguardd.proof import forgery
+from logguardd.patterns import Token
 from logguardd.structure import columns, free
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ class _Form:
 def crossing(texts: Sequence[RuleText]) -> str | None:
     """Return what is wrong with the first two patterns of which the earlier can be made to claim the later's messages.
 
-    Only patterns that may meet are compared: of rules for the same program, whose messages may begin alike.
+    Only patterns that may meet are compared: of rules for the same program, whose messages may begin alike. A pattern
+    that is nothing but <text> is left out: it claims what is left of a program's messages, and is no form of any.
     """
     forms = [_Form(text.rule, pattern) for text in texts for pattern in text.patterns]
     for number, later in enumerate(forms):
-        if not free(later.pattern.tree):
+        if not free(later.pattern.tree) or _anything(later):
             continue
         for earlier in forms[:number]:
             if earlier.takes and _meet(earlier, later):
@@ -51,6 +53,10 @@ def crossing(texts: Sequence[RuleText]) -> str | None:
                 if conflict is not None:
                     return _reason(earlier, later, conflict.message, conflict.columns)
     return None
+
+
+def _anything(form: _Form) -> bool:
+    return len(form.pattern.tree) == 1 and isinstance(form.pattern.tree[0], Token)
 
 
 def _meet(one: _Form, other: _Form) -> bool:
