@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def _postgres_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
-    cluster = PostgreSQL(tmp_path_factory.mktemp("postgres"))
+def _postgres_cluster() -> Iterator[PostgreSQL]:
+    cluster = PostgreSQL()
     yield cluster
     cluster.close()
 

@@ -41,8 +41,7 @@ def servers(messages: int) -> Iterator[Bench]:
     """Run a PostgreSQL (durable, as installed) and a Redis for the benchmarks."""
     with tempfile.TemporaryDirectory(prefix="logguardd-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)
-        postgres, redis = PostgreSQL(folder), Redis(folder)
+        postgres, redis = PostgreSQL(), Redis(folder)
         try:
             postgres.start()
             redis.start()

@@ -94,6 +94,9 @@ backend = "{backend}"
 """,
             wrap=self.server.argv, udp=514, tcp=514, tls=6514,
         )  # fmt: skip
+        self.children: list[Child] = []
+
+    def start(self, folder: Path) -> None:
         self.daemon.start()
         self.children = [
             Child(
@@ -170,8 +173,11 @@ def fleet(request, tmp_path, make_netns, make_daemon) -> Iterator[Fleet]:
     if request.param == "iptables":
         need("ipset")
     made = Fleet(tmp_path, make_netns, make_daemon, request.param)
-    yield made
-    made.close()
+    try:
+        made.start(tmp_path)
+        yield made
+    finally:
+        made.close()
 
 
 def dropped_packet(number: int) -> str:

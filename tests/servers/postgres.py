@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import pwd
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
 
 from tests.servers.process import free_port, need
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class PostgreSQL:
@@ -20,20 +17,16 @@ class PostgreSQL:
 
     user = "postgres"
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, **settings: str) -> None:
         self.initdb, self.pg_ctl, self.psql_path = need("initdb", "pg_ctl", "psql")
-        self.folder = folder / "pg"
-        self.folder.mkdir()
+        # Not below pytest's folder, which only its owner may enter: PostgreSQL refuses to run as root.
+        self.folder = Path(tempfile.mkdtemp(prefix="logguardd-postgres-"))
         self.log = self.folder / "log"
         self.port = free_port()
         self._numbers = itertools.count(1)
         self._become: list[str] = []
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            owner = pwd.getpwnam("postgres")
-            for part in (folder, *folder.parents):
-                if part.owner() == "root" and str(part).startswith("/tmp/"):
-                    part.chmod(0o755)
-            os.chown(self.folder, owner.pw_uid, owner.pw_gid)
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres", "postgres")
             self._become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         self._run(
             self.initdb, "-D", str(self.folder / "data"), "-U", self.user, "-A", "trust", "-E", "UTF8", "--locale=C"
