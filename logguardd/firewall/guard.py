@@ -31,15 +31,15 @@ class Guard:
     def __init__(self, never: Iterable[Network] = ()) -> None:
         self._fixed = [_span(network, "named by --never") for network in never]
         self._fixed += [_span(ip_network(text), why) for text, why in _NEVER]
-        self._host: frozenset[tuple[int, _Span]] = frozenset()
+        self._host: list[tuple[int, _Span]] = []
         self._spans = self._by_version()
 
     def protect(self, own: Iterable[IPv4Address | IPv6Address], gateways: Iterable[IPv4Address | IPv6Address]) -> bool:
         """Protect the host's own addresses and its default gateways (all that there are now); return whether that is new."""
-        host = {_span(ip_network(address), "own address") for address in own}
-        host |= {_span(ip_network(address), "default gateway") for address in gateways}
-        changed = host != self._host
-        self._host = frozenset(host)
+        host = [_span(ip_network(address), "own address") for address in own]
+        host += [_span(ip_network(address), "default gateway") for address in gateways]
+        changed = set(host) != set(self._host)
+        self._host = host
         self._spans = self._by_version()
         return changed
 
