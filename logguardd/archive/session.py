@@ -38,6 +38,9 @@ REFUSED = (
     struct.error,
 )
 
+#: What the server, the network, or asyncpg when a connection dies under it, raise.
+_SERVER = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.exceptions.InternalClientError)
+
 _INT64 = struct.Struct(">q")
 
 
@@ -103,7 +106,7 @@ class Session:
                 self._drop()
                 if isinstance(error, TimeoutError):
                     raise UnavailableError(f"PostgreSQL {self.where}: no answer within {_TRANSACTION:.0f} s") from error
-                if isinstance(error, (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+                if isinstance(error, _SERVER):
                     raise UnavailableError(f"PostgreSQL {self.where}: {_words(error)}") from error
                 raise
 

@@ -166,7 +166,7 @@ class SqliteArchive:
         while await self._connection.run(partial(_delete_step, before=before)):
             pass
         await self._connection.run(partial(_forget_bans, before=now - self._retention))
-        while await self._connection.run(partial(give_back, step=_STEP_BYTES, spare=4 * _STEP_BYTES)):
+        while await self._connection.run(partial(give_back, step=_STEP_BYTES, spare=2 * _STEP_BYTES)):
             pass
         return 0 if oldest is None else max(before - oldest, 0)
 
