@@ -66,10 +66,14 @@ def installed(program: str) -> bool:
 
 async def _execute(command: Command) -> tuple[int, bytes, str]:
     name = command.argv[0]
+    # A file in memory, not a pipe: the program may end without having read it, which uvloop answers with RuntimeError.
+    script = os.memfd_create("script")
     try:
+        os.write(script, command.script.encode())
+        os.lseek(script, 0, os.SEEK_SET)
         child = await asyncio.create_subprocess_exec(
             *command.argv,
-            stdin=asyncio.subprocess.PIPE,
+            stdin=script,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C", "PATH": search_path()},
@@ -77,9 +81,11 @@ async def _execute(command: Command) -> tuple[int, bytes, str]:
     except OSError as error:
         hint = "; it must be installed and on PATH" if isinstance(error, FileNotFoundError) else ""
         raise FirewallError(f"{name}: {error.strerror}{hint}") from None
+    finally:
+        os.close(script)
     try:
         async with asyncio.timeout(_TIMEOUT):
-            output, message = await child.communicate(command.script.encode())
+            output, message = await child.communicate()
     except TimeoutError:
         raise FirewallError(f"{shlex.join(command.argv)}: did not end within {_TIMEOUT:.0f} s") from None
     finally:
