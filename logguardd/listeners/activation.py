@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from logguardd.errors import ConfigError
@@ -67,6 +68,20 @@ class Inherited:
         self._taken += [(name, taken, key) for _, taken in usable]
         return [taken for _, taken in usable]
 
+    def take_bound(self, key: str, host: str, port: int, kind: socket.SocketKind) -> socket.socket | None:
+        """Return the socket of this kind that systemd holds at exactly this address, if there is one.
+
+        So the same configuration works with and without a socket unit. ``host`` is an address; "::" is both families,
+        and 0.0.0.0 where the kernel has IPv4 only, as systemd.socket(5) has it.
+        """
+        for name, held in self._free:
+            if _usable(held, kind) and _is_at(held, host, port):
+                held.settimeout(0)
+                self._free.remove((name, held))
+                self._taken.append((name, held, key))
+                return held
+        return None
+
     def gave(self, held: socket.socket) -> bool:
         """Return whether the socket is one of systemd's, which stays open there when we close it."""
         return any(held is taken and not name.startswith(OWN) for name, taken, _ in self._taken)
@@ -100,6 +115,17 @@ def _usable(held: socket.socket, kind: socket.SocketKind) -> bool:
     if held.family not in (socket.AF_INET, socket.AF_INET6) or held.type != kind:
         return False
     return kind != socket.SOCK_STREAM or bool(held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _is_at(held: socket.socket, host: str, port: int) -> bool:
+    own_host, own_port = held.getsockname()[:2]
+    if not port or own_port != port:
+        return False
+    if host != "::":
+        return ip_address(own_host) == ip_address(host)
+    if held.family == socket.AF_INET:
+        return bool(own_host == "0.0.0.0") and not socket.has_dualstack_ipv6()  # noqa: S104 - compared only
+    return bool(own_host == "::") and not held.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
 def _describe(held: socket.socket) -> str:

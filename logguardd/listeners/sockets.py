@@ -86,7 +86,7 @@ def parse(key: str, spec: str) -> Address | Activated:
 def bind(key: str, specs: Sequence[str], kind: socket.SocketKind, inherited: Inherited) -> list[socket.socket]:
     """Open a non-blocking, bound socket of this kind for every specification, or take systemd's.
 
-    ``key`` is the configuration key. Raise ConfigError naming key, address and cause; then none is left open.
+    systemd's is taken by its name, or because it is bound to that very address. ``key`` is the configuration key. Raise ConfigError naming key, address and cause; then none is left open.
     """
     made: list[socket.socket] = []
     try:
@@ -96,9 +96,9 @@ def bind(key: str, specs: Sequence[str], kind: socket.SocketKind, inherited: Inh
                 made += inherited.take(key, parsed.name, kind)
             else:
                 for address in _resolve(key, parsed, kind):
-                    made.append(
-                        _bind(key, address, kind)
-                    )  # one by one: what is open must be closed when the next fails
+                    # One by one: what is open must be closed when the next fails.
+                    held = inherited.take_bound(key, address.host, address.port, kind)
+                    made.append(held or _bind(key, address, kind))
     except ConfigError:
         for opened in made:
             opened.close()

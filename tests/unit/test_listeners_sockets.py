@@ -329,3 +329,54 @@ def test_descriptors_that_are_closed_or_no_sockets():
         Inherited.from_environment(dict(environ), read)
     os.close(write)
     os.close(read)
+
+
+def dual(kind):
+    made = socket.socket(socket.AF_INET6, kind)
+    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    made.bind(("::", 0))
+    if kind == STREAM:
+        made.listen()
+    return made
+
+
+@pytest.mark.parametrize("kind", [DGRAM, STREAM])
+def test_a_socket_at_the_very_address_is_taken_without_being_named(kind):
+    held, other = dual(kind), dual(kind)
+    port = held.getsockname()[1]
+    inherited = Passed(held, other, names="syslog:more").inherited()
+    taken, own = opened([f"[::]:{port}", "127.0.0.1:0"], kind, inherited)
+    with taken, own:
+        assert taken.getsockname()[:2] == ("::", port)
+        assert inherited.gave(taken)
+        assert not inherited.gave(own)
+        assert not taken.getblocking()
+        assert inherited.unused() == ["more"]
+        with pytest.raises(ConfigError, match=r"already used by listen\.test"):
+            inherited.take("listen.tcp", "syslog", kind)
+    inherited.take("listen.test", "more", kind)[0].close()
+
+
+def test_a_socket_at_another_address_or_of_another_kind_is_left():
+    datagram, stream = udp(), tcp()
+    ports = {DGRAM: stream.getsockname()[1], STREAM: datagram.getsockname()[1]}
+    inherited = Passed(datagram, stream, names="d:s").inherited()
+    for kind, port in ports.items():
+        (own,) = opened([f"127.0.0.1:{port}"], kind, inherited)
+        own.close()
+    (own,) = opened([f"127.0.0.2:{ports[STREAM]}"], DGRAM, inherited)
+    own.close()
+    assert inherited.unused() == ["d", "s"]
+    for name, kind in (("d", DGRAM), ("s", STREAM)):
+        inherited.take("listen.test", name, kind)[0].close()
+
+
+def test_without_ipv6_every_address_is_every_ipv4_address(monkeypatch):
+    held = socket.socket(socket.AF_INET, DGRAM)
+    held.bind(("0.0.0.0", 0))
+    port = held.getsockname()[1]
+    inherited = Passed(held, names="syslog").inherited()
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    (taken,) = opened([f"[::]:{port}"], DGRAM, inherited)
+    with taken:
+        assert inherited.gave(taken)
