@@ -74,8 +74,7 @@ class Server:
                 yield
         except (RedisError, OSError, ValueError) as error:  # TimeoutError is an OSError
             await self.drop()
-            what = str(error) or type(error).__name__
-            raise UnavailableError(f"Redis at {self.name}: {what}") from error
+            raise UnavailableError(f"Redis at {self.name}: {_reason(error)}") from error
         except asyncio.CancelledError:
             await self.drop()
             raise
@@ -109,6 +108,16 @@ class Script:
             return await self._server.execute("EVALSHA", self._digest, *words)
         except NoScriptError:
             return await self._server.execute("EVAL", self._text, *words)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    # Some versions of redis-py show the system's error as its bare number.
+    system: BaseException | None = error
+    while system is not None and not isinstance(system, OSError):
+        system = system.__context__
+    return str(system or error) or type(error).__name__
 
 
 def _options(url: str) -> dict[str, Any]:
