@@ -28,7 +28,12 @@ class Lockfile:
         """Lock the file, making it if needed; raise LockedError if another process has it, OSError as open does."""
         self.path = path
         self._file = _locked(path)
-        self.write()
+        try:
+            self.write()
+        except OSError:  # a full disk: whoever tries again must find it unlocked
+            os.close(self._file)
+            self._file = -1
+            raise
 
     def fileno(self) -> int:
         """Return the descriptor, which carries the lock through a fork."""

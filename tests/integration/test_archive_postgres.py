@@ -226,6 +226,15 @@ def test_a_newer_schema_is_refused(kind: Kind, postgres: PostgreSQL) -> None:
         asyncio.run(make_schema(kind))
 
 
+def test_another_programs_table_is_left_alone(kind: Kind, postgres: PostgreSQL) -> None:
+    postgres.query("CREATE TABLE logs (x int)", kind.place)
+    with pytest.raises(ConfigError, match='relation "logs" already exists, and logguardd did not make it'):
+        asyncio.run(make_schema(kind))
+    assert asyncio.run(
+        kind.query("SELECT count(*) FROM pg_class WHERE relname ~ '^(logguardd|blacklist|journal)'")
+    ) == [(0,)]
+
+
 def test_migrations_are_numbered_without_gaps_and_leave_a_record(kind: Kind) -> None:
     for database in ("postgres", "sqlite"):
         assert [m.version for m in load(database)] == list(range(1, len(load(database)) + 1))
