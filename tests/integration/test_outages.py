@@ -56,8 +56,8 @@ def test_postgresql_stopped_under_load_leaves_every_message_stored_once(
     wait_until(lambda: stored_numbers(postgres, url)[0] > 0, what="the first rows")
     postgres.stop("immediate")
     stopped = time.monotonic()
-    send_tcp(daemon.ports["tcp"], failed_logins("203.0.113.77", 6))
-    wait_until(lambda: "203.0.113.77" in banned(daemon), what="a ban without PostgreSQL")
+    send_tcp(daemon.ports["tcp"], failed_logins("198.18.0.77", 6))
+    wait_until(lambda: "198.18.0.77" in banned(daemon), what="a ban without PostgreSQL")
     wait_until(lambda: daemon.metric("logguardd_archive_failures_total") > 0, what="the failure in the metrics")
     wait_until(lambda: daemon.metric('logguardd_consumer_lag_messages{consumer="archive"}') > rate, what="lag")
     wait_until(lambda: time.monotonic() - stopped > 20, timeout=30, what="20 s without PostgreSQL")
@@ -67,7 +67,7 @@ def test_postgresql_stopped_under_load_leaves_every_message_stored_once(
     wait_until(lambda: stored_numbers(postgres, url)[2] == total - 1, timeout=60, what="the last message stored")
     wait_until(lambda: stored_numbers(postgres, url)[0] >= total, timeout=20, what="all stored")
     assert stored_numbers(postgres, url) == (total, total, total - 1)
-    assert postgres.query("SELECT host(ip_address) FROM blacklist WHERE is_active", url) == [["203.0.113.77"]]
+    assert postgres.query("SELECT host(ip_address) FROM blacklist WHERE is_active", url) == [["198.18.0.77"]]
     assert daemon.stop() == 0
 
 
@@ -85,27 +85,27 @@ def test_redis_stopped_and_started_under_load_never_stops_bans(
     daemon = make_daemon(f'[limiter]\nurl = "{redis_server.url}"\n')
     daemon.start()
     load = subprocess.Popen(
-        [sys.executable, str(CHECKOUT / "scripts/generate_logs.py"), "--scenario", "normal", "--rate", "3000", "--duration", "30",
+        [sys.executable, str(CHECKOUT / "scripts/generate_logs.py"), "--scenario", "attack", "--rate", "3000", "--duration", "30",
          "--target", f"tcp://127.0.0.1:{daemon.ports['tcp']}"], stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        send_tcp(daemon.ports["tcp"], failed_logins("203.0.113.1", 6))
-        wait_until(lambda: "203.0.113.1" in banned(daemon), what="a ban with Redis")
-        assert redis_server.command("KEYS", "logguardd:hits:auth:203.0.113.1*")
+        send_tcp(daemon.ports["tcp"], failed_logins("198.18.0.1", 6))
+        wait_until(lambda: "198.18.0.1" in banned(daemon), what="a ban with Redis")
+        assert redis_server.command("KEYS", "logguardd:hits:auth:198.18.0.1*")
         assert daemon.metric("logguardd_limiter_breaker_open") == 0
 
         redis_server.stop()
-        send_tcp(daemon.ports["tcp"], failed_logins("203.0.113.2", 6))
-        wait_until(lambda: "203.0.113.2" in banned(daemon), what="a ban without Redis")
-        assert daemon.metric("logguardd_limiter_breaker_open") == 1
+        send_tcp(daemon.ports["tcp"], failed_logins("198.18.0.2", 6))
+        wait_until(lambda: "198.18.0.2" in banned(daemon), what="a ban without Redis")
+        wait_until(lambda: daemon.metric("logguardd_limiter_breaker_open") == 1, what="the open breaker in the metrics")
         assert daemon.request("GET", "/status")[1]["components"]["limiter"]["state"] == "degraded"
 
         redis_server.start()
         wait_until(lambda: daemon.metric("logguardd_limiter_breaker_open") == 0, timeout=20, what="Redis used again")
         before = daemon.metric('logguardd_limiter_calls_total{limiter="redis"}')
-        send_tcp(daemon.ports["tcp"], failed_logins("203.0.113.3", 6))
-        wait_until(lambda: "203.0.113.3" in banned(daemon), what="a ban with Redis again")
-        assert redis_server.command("KEYS", "logguardd:hits:auth:203.0.113.3*")
+        send_tcp(daemon.ports["tcp"], failed_logins("198.18.0.3", 6))
+        wait_until(lambda: "198.18.0.3" in banned(daemon), what="a ban with Redis again")
+        assert redis_server.command("KEYS", "logguardd:hits:auth:198.18.0.3*")
         assert daemon.metric('logguardd_limiter_calls_total{limiter="redis"}') > before
     finally:
         load.terminate()
