@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 #: Failures in a row that open the breaker; one is enough when it took this many seconds.
 _FAILURES, _SLOW = 3, 0.25
 #: Seconds between probes: first, and at most.
-_PROBE_FIRST, _PROBE_LAST = 1.0, 10.0
+_PROBES = (1.0, 10.0)
 #: Keys to forget that are remembered while the primary is away.
 _FORGET = 10_000
 
@@ -35,7 +35,16 @@ class Breaker:
     mark that is really written: a read-only or full Redis answers a PING too.
     """
 
-    def __init__(self, primary: Limiter, fallback: Limiter, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        primary: Limiter,
+        fallback: Limiter,
+        metrics: Metrics | None = None,
+        *,
+        probes: tuple[float, float] = _PROBES,
+    ) -> None:
+        """``probes``: seconds between two of them, first and at most."""
+        self._probes = probes
         self._primary = primary
         self._fallback = fallback
         self._metrics = metrics
@@ -104,10 +113,10 @@ class Breaker:
             self._probing = asyncio.create_task(self._probe(), name="limiter-probe")
 
     async def _probe(self) -> None:
-        pause = _PROBE_FIRST
+        pause, most = self._probes
         while self._state != "closed":
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _PROBE_LAST)
+            pause = min(2 * pause, most)
             self._state = "half-open"
             try:
                 await self._primary.count([Tally("logguardd:probe", SECOND, 1, [(time.time_ns() // 1000, "probe")])])
