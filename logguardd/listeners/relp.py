@@ -92,6 +92,7 @@ class _RelpConnection(Connection):
     def _close_after(self, last_words: bytes) -> None:
         if self._last_words is None:
             self._last_words = last_words
+            self._last = self._loop.time()
             self._finish()
             self._flush()
 

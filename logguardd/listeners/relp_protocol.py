@@ -64,6 +64,7 @@ class RelpProtocol:
         self._number = 0
         self._command = b""
         self._data = bytearray()
+        self._room = 0  # bytes of data that are kept; the others are skipped
         self._missing = 0  # bytes of data and the LF that the frame under way still lacks; 0 between frames
         self._steps: list[Answer | Messages] = []
         self._payloads: list[bytes] = []
@@ -108,7 +109,8 @@ class RelpProtocol:
                     self._execute(number, command, data[start:end])
             else:
                 self._number, self._command = number, command
-                self._data = bytearray(data[start : start + self._kept])
+                self._room = self._kept if command == b"syslog" else _LONGEST_DATA
+                self._data = bytearray(data[start : start + self._room])
                 self._missing = end + 1 - size
                 break
         self._end_messages()
@@ -120,7 +122,7 @@ class RelpProtocol:
         taken = min(self._missing, len(data))
         self._missing -= taken
         of_data = taken if self._missing else taken - 1
-        self._data += data[: max(0, min(of_data, self._kept - len(self._data)))]
+        self._data += data[: max(0, min(of_data, self._room - len(self._data)))]
         if not self._missing:
             if data[taken - 1] != _LF:
                 self._fail("no LF after the data")

@@ -222,7 +222,11 @@ class StreamListener:
         loop = asyncio.get_running_loop()
         timeout = self.limits.idle_timeout / SECOND
         for connection in list(self._connections):
-            if connection.quiet(loop.time() - timeout):
+            if not connection.quiet(loop.time() - timeout):
+                continue
+            if connection.ending:  # it has not even read what we had to say
+                connection.abort()
+            else:
                 self.refusals.refuse("idle", connection.peer, f"silent for {timeout:g} s")
                 connection.close()
         self._sweeping = loop.call_later(timeout / _LOOKS, self._sweep)
@@ -244,6 +248,11 @@ class Connection(asyncio.Protocol):
     def peer(self) -> str:
         """Return the peer's address."""
         return self._origin.peer if self._origin else "?"
+
+    @property
+    def ending(self) -> bool:
+        """Return whether nothing more is taken from it."""
+        return self._finished
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit or refuse the connection."""
@@ -307,7 +316,7 @@ class Connection(asyncio.Protocol):
 
     def quiet(self, since: float) -> bool:
         """Return whether nothing has come since then (event loop's time) although it is not us who do not read."""
-        return not self._holds & ~UNREAD_ANSWERS and self._last < since
+        return self._last < since and (self._finished or not self._holds & ~UNREAD_ANSWERS)
 
     def end(self) -> None:
         """Say that we want no more, so that the peer connects elsewhere or waits; go on taking what is under way."""
@@ -316,6 +325,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Put what is framed and close."""
+        self._last = self._loop.time()
         self._finish()
         if self._transport is not None:
             self._transport.close()
