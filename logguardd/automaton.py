@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 ANY = (1 << 129) - 1
 
-#: What begins at a transition: nothing of interest, a host name (which may stand where an address could), the address.
-NOTHING, HOST, ADDRESS = 0, 1, 2
+#: What a character belongs to: nothing of interest, a host name (which may stand where an address could), the address,
+#: whose first character is told apart.
+NOTHING, HOST, BEGIN, INSIDE = 0, 1, 2, 3
 
 
 def characters(text: str) -> int:
@@ -39,11 +40,11 @@ _KEY = _ALNUM | characters("_()[]-")
 
 
 class Transition(NamedTuple):
-    """Characters that lead to a state, and what begins there."""
+    """Characters that lead to a state, and what they belong to."""
 
     characters: int
     target: int
-    begins: int = NOTHING
+    part: int = NOTHING
 
 
 class Automaton:
@@ -74,21 +75,21 @@ class Automaton:
         self._empty.append([])
         return len(self._steps) - 1
 
-    def _step(self, start: int, characters: int, begins: int = NOTHING) -> int:
+    def _step(self, start: int, characters: int, part: int = NOTHING) -> int:
         state = self._state()
-        self._steps[start].append(Transition(characters, state, begins))
+        self._steps[start].append(Transition(characters, state, part))
         return state
 
-    def _loop(self, start: int, characters: int) -> int:
+    def _loop(self, start: int, characters: int, part: int = NOTHING) -> int:
         """Any number of the characters."""
         state = self._state()
         self._empty[start].append(state)
-        self._steps[state].append(Transition(characters, state))
+        self._steps[state].append(Transition(characters, state, part))
         return state
 
-    def _run(self, start: int, characters: int, begins: int = NOTHING) -> int:
+    def _run(self, start: int, characters: int, part: int = NOTHING) -> int:
         """One or more of the characters."""
-        return self._loop(self._step(start, characters, begins), characters)
+        return self._loop(self._step(start, characters, part), characters, INSIDE if part == BEGIN else part)
 
     def _join(self, *states: int) -> int:
         state = self._state()
@@ -124,7 +125,7 @@ class Automaton:
             case "prefix":
                 return self._loop(start, ANY & ~characters("="))
             case "ip":
-                return self._address(token, start, ADDRESS)
+                return self._address(token, start, BEGIN)
             case "dip":
                 return self._address(token, start, NOTHING)
             case "word" | "name":
@@ -146,23 +147,48 @@ class Automaton:
             case _:
                 return self._fields(token, start)
 
-    def _address(self, token: Token, start: int, begins: int) -> int:
-        """IPv4 dotted; IPv6 as hexadecimal digits, colons and dots with two colons at least; a zone; brackets."""
-        dot, colon, zone = characters("."), characters(":"), _ALNUM | characters("_.-")
-        ends = []
-        state = self._run(start, _DIGITS, begins)
-        for _ in range(3):
-            state = self._run(self._step(state, dot), _DIGITS)
-        ends.append(state)
-        openings = [(start, begins)]
+    def _address(self, token: Token, start: int, begin: int) -> int:
+        """IPv4, IPv6, or IPv6 in brackets."""
+        inside = INSIDE if begin == BEGIN else NOTHING
+        ends = [self._ipv4(start, begin, inside), self._zoned(start, begin, inside)]
         if not token.bracketed:
-            openings.append((self._step(start, characters("["), begins), NOTHING))
-        for opened, what in openings:
-            first = self._join(self._step(opened, colon, what), self._step(self._run(opened, _HEX, what), colon))
-            inside = self._loop(self._step(self._loop(first, _HEX), colon), _HEX | dot | colon)
-            zoned = self._join(inside, self._run(self._step(inside, characters("%")), zone))
-            ends.append(zoned if opened == start else self._text(zoned, "]"))
+            closed = self._zoned(self._step(start, characters("["), begin), inside, inside)
+            ends.append(self._step(closed, characters("]"), inside))
         return self._join(*ends)
+
+    def _ipv4(self, start: int, begin: int, inside: int) -> int:
+        """Four numbers of any length."""
+        end = self._run(start, _DIGITS, begin)
+        for _ in range(3):
+            end = self._run(self._step(end, characters("."), inside), _DIGITS, inside)
+        return end
+
+    def _zoned(self, start: int, begin: int, inside: int) -> int:
+        end = self._ipv6(start, begin, inside)
+        return self._join(end, self._run(self._step(end, characters("%"), inside), _ALNUM | characters("_.-"), inside))
+
+    def _ipv6(self, start: int, begin: int, inside: int) -> int:
+        """Eight groups, or any number around one ``::``; the last two may be IPv4; groups of any length."""
+        colon = characters(":")
+        group = self._run(start, _HEX, begin)
+        ends = []
+        for number in range(2, 9):
+            after = self._step(group, colon, inside)
+            if number == 7:  # noqa: PLR2004 - six groups and IPv4
+                ends.append(self._ipv4(after, inside, inside))
+            group = self._run(after, _HEX, inside)
+        ends.append(group)
+        left = self._step(self._groups(start, begin, inside), colon, inside)
+        double = self._step(self._join(left, self._step(start, colon, begin)), colon, inside)
+        right = self._groups(double, inside, inside)
+        last = self._ipv4(self._join(double, self._step(right, colon, inside)), inside, inside)
+        return self._join(*ends, double, right, last)
+
+    def _groups(self, start: int, begin: int, inside: int) -> int:
+        """One or more groups with colons between them."""
+        end = self._join(self._run(start, _HEX, begin))
+        self._empty[self._run(self._step(end, characters(":"), inside), _HEX, inside)].append(end)
+        return end
 
     def _quoted(self, start: int) -> int:
         inside = self._loop(self._text(start, '"'), ANY & ~characters('"\\'))

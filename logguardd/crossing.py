@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from logguardd.automaton import Automaton
 from logguardd.matcher import fits, heads
-from logguardd.proof import forgery
 from logguardd.patterns import Token
+from logguardd.proof import forgery
 from logguardd.structure import columns, free
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from logguardd.proof import Conflict
     from logguardd.records import Rule
     from logguardd.rulefile import Pattern, RuleText
 
@@ -51,7 +52,7 @@ def crossing(texts: Sequence[RuleText]) -> str | None:
             if earlier.takes and _meet(earlier, later):
                 conflict = forgery(earlier.automaton, later.automaton)
                 if conflict is not None:
-                    return _reason(earlier, later, conflict.message, conflict.columns)
+                    return _reason(earlier, later, conflict)
     return None
 
 
@@ -82,10 +83,9 @@ def _alike(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
 
 
-def _reason(earlier: _Form, later: _Form, message: str, columns: tuple[int, int]) -> str:
-    theirs = f"takes its address from column {columns[1]}" if columns[1] else "takes no address"
+def _reason(earlier: _Form, later: _Form, conflict: Conflict) -> str:
     return (
-        f"{later.pattern.where}: an attacker could forge the address: {message!r} is such a message, and {theirs}, but "
-        f"{earlier.pattern.where.partition(': ')[2]} claims it first with the address at column {columns[0]}; "
-        "let this rule stand before that one, or make one of the patterns stricter"
+        f"{later.pattern.where}: an attacker could forge the address: {conflict.message!r} is such a message, with "
+        f"{conflict.other}, but {earlier.pattern.where} claims it first, with {conflict.one}; "
+        "make one of the patterns stricter, or let this rule stand before that one"
     )

@@ -52,16 +52,13 @@ def _prove(tree: Sequence, column: int) -> None:
     conflict = ambiguity(Automaton(tree))
     if conflict is None:
         return
-    first, second = sorted(conflict.columns)
-    two = (
-        f"its address at column {first} or at column {second}"
-        if first
-        else f"an address at column {second} or with none"
-    )
+    advice = "what stands around <ip> must not fit into the text and optional parts beside it"
+    if conflict.one.column == conflict.other.column:
+        advice = "what follows <ip> could be part of an IPv6 address; write a pattern for each form instead of an optional part"
     _refuse(
         column,
-        f"<ip> could be forged: the message {conflict.message!r} can be read with {two}; "
-        "what stands around <ip> must not fit into the text and optional parts beside it",
+        f"<ip> could be forged: the message {conflict.message!r} can be read with {conflict.one} or with "
+        f"{conflict.other}; {advice}",
     )
 
 

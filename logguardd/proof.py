@@ -1,7 +1,7 @@
 """Proof that a pattern takes the address that the program wrote, whatever an attacker put into the message's free text.
 
-A pattern loads only if no message whatever can be read by it in two ways with the address at different places, or with
-an address in one and none in the other. Then the reading that the program meant, which is one of them, and the one that
+A pattern loads only if no message whatever can be read by it in two ways with different text for the address, or with an
+address in one and none in the other. Then the reading that the program meant, which is one of them, and the one that
 the matcher finds agree. Two automata of the pattern run side by side over all messages; that takes milliseconds.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from logguardd.automaton import ADDRESS, NOTHING, Automaton
+from logguardd.automaton import BEGIN, INSIDE, NOTHING, Automaton
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,15 +18,26 @@ if TYPE_CHECKING:
 _READABLE = "x19:. =,;[]()\"'-_/ABCabcdef"
 
 
+class Reading(NamedTuple):
+    """Where a reading of a message takes the address from: the column (from 1) and the text, or 0 and "" for nowhere."""
+
+    column: int
+    address: str
+
+    def __str__(self) -> str:
+        return f"the address {self.address!r} at column {self.column}" if self.column else "no address"
+
+
 class Conflict(NamedTuple):
-    """A message with two readings: the columns (from 1) at which each takes the address, 0 for none."""
+    """A message with two readings."""
 
     message: str
-    columns: tuple[int, int]
+    one: Reading
+    other: Reading
 
 
 class _Place(NamedTuple):
-    """Two automata at the same character: their states, and whether the address began at different characters."""
+    """Two automata at the same character: their states, and whether a character of one's address was no such in the other."""
 
     one: int
     other: int
@@ -34,15 +45,15 @@ class _Place(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """How a place was reached: from where, by which characters, and what began in each automaton."""
+    """How a place was reached: from where, by which characters, and what they belong to in each automaton."""
 
     before: _Place | None
     characters: int
-    begins: tuple[int, int]
+    parts: tuple[int, int]
 
 
 def ambiguity(automaton: Automaton) -> Conflict | None:
-    """Return a message that the pattern can read with its address at two places, or None if there is no such message."""
+    """Return a message that the pattern can read with two addresses, or with one and none; None if there is no such one."""
     return _search(automaton, automaton, both=True)
 
 
@@ -74,15 +85,15 @@ def _search(one: Automaton, other: Automaton, *, both: bool) -> Conflict | None:
 
 def _moves(one: Automaton, other: Automaton, place: _Place, *, both: bool) -> Iterator[tuple[_Place, _Step]]:
     theirs = other.moves[place.other]
-    for characters, target, begins in one.moves[place.one]:
-        for also, goal, begin in theirs:
+    for characters, target, part in one.moves[place.one]:
+        for also, goal, their_part in theirs:
             if common := characters & also:
                 differs = (
                     place.differs
-                    or (begins == ADDRESS and begin == NOTHING)
-                    or (both and begin == ADDRESS and begins == NOTHING)
+                    or (their_part == NOTHING and (part == BEGIN or (both and part == INSIDE)))
+                    or (both and part == NOTHING and their_part >= BEGIN)
                 )
-                yield _Place(target, goal, differs), _Step(place, common, (begins, begin))
+                yield _Place(target, goal, differs), _Step(place, common, (part, their_part))
 
 
 def _witness(place: _Place, seen: dict[_Place, _Step]) -> Conflict:
@@ -93,12 +104,12 @@ def _witness(place: _Place, seen: dict[_Place, _Step]) -> Conflict:
         step = seen[step.before]
     steps.reverse()
     message = "".join(_readable(step.characters) for step in steps)
-    columns = [0, 0]
-    for column, step in enumerate(steps, 1):
-        for which in (0, 1):
-            if step.begins[which] == ADDRESS:
-                columns[which] = column
-    return Conflict(message, (columns[0], columns[1]))
+
+    def reading(which: int) -> Reading:
+        places = [place for place, step in enumerate(steps) if step.parts[which] >= BEGIN]
+        return Reading(places[0] + 1, message[places[0] : places[-1] + 1]) if places else Reading(0, "")
+
+    return Conflict(message, reading(0), reading(1))
 
 
 def _readable(characters: int) -> str:
