@@ -171,9 +171,10 @@ class Daemon:
         self.web = Web(
             self.operations, self.followers, self.metrics, listen=http.listen, socket_path=http.control, clock=now
         )
-        await self.web.start()
+        # Who is answered at the control socket finds the listeners open.
         for listener in self.listeners:
             await listener.start()
+        await self.web.start()
         if self.shared is not None:
             await self.shared.start(self.enforcer.foreign)
         upkeep = Upkeep(
