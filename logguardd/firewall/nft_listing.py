@@ -25,10 +25,15 @@ _REFERENCE = re.compile(r'"@(\w+)"')
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The kernel's table: its sets, and the seconds that each element has left (None: it stays)."""
+    """The kernel's table: its sets, and the seconds that each element has left (None: it stays).
+
+    While the kernel grows or shrinks a hash, listing it gives some elements twice and others not at all; ``settled`` is
+    False then, and listing it again a moment later is right.
+    """
 
     kinds: frozenset[SetKind]
     elements: Mapping[Element, int | None]
+    settled: bool
 
 
 def read_table(text: str) -> Listing | None:
@@ -64,6 +69,7 @@ def _table(items: list[Any]) -> Listing | None:
             return None
     kinds: set[SetKind] = set()
     elements: dict[Element, int | None] = {}
+    listed = 0
     for item in sets:
         kind = _kind(item)
         if kind is None:
@@ -72,10 +78,11 @@ def _table(items: list[Any]) -> Listing | None:
         for element in item.get("elem", ()):
             text, left = _element(kind, element)
             elements[kind, text] = left
+            listed += 1
     dropping = [_REFERENCE.findall(json.dumps(rule["expr"])) for rule in rules if rule["chain"] == CHAIN]
     if sorted(dropping) != sorted([kind.name] for kind in kinds):
         return None
-    return Listing(frozenset(kinds), elements)
+    return Listing(frozenset(kinds), elements, settled=listed == len(elements))
 
 
 def _kind(item: Mapping[str, Any]) -> SetKind | None:

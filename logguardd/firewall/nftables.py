@@ -11,6 +11,7 @@ overlapping prefixes (and with them their timeouts), and adding one element to 1
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from logguardd.firewall.commands import Command
@@ -33,6 +34,9 @@ _CHAINS = Command(("nft", "-j", "list", "chains", "inet"))
 _TOLERANCE = 5
 # With less left, the kernel may have expired it already.
 _SURE = 10 * SECOND
+# The kernel resizes a hash within some tenths of a second.
+_LOOKS = 5
+_SETTLING = 0.3
 
 
 class Nftables:
@@ -52,8 +56,7 @@ class Nftables:
         replaced, in the same transaction that removes it.
         """
         wanted = {element_of(*ban.key): ban.until for ban in bans if ban.active(now)}
-        text = await self._runner.ask(_LIST)
-        listing = read_table(text) if text is not None else None
+        listing = await self._list()
         if listing is None:
             commands = create(_put(element, until, now) for element, until in wanted.items())
             kinds = set(BASE)
@@ -107,6 +110,16 @@ class Nftables:
 
     async def close(self) -> None:
         """Release nothing: bans stay in the kernel until they expire."""
+
+    async def _list(self) -> Listing | None:
+        """Return what the kernel has; None if it has no table of ours, or that cannot be known."""
+        for _ in range(_LOOKS):
+            text = await self._runner.ask(_LIST)
+            listing = read_table(text) if text is not None else None
+            if listing is None or listing.settled:
+                return listing
+            await asyncio.sleep(_SETTLING)
+        return None
 
     def _delete(self, element: Element, now: int) -> Edit:
         return Edit(element, ensure=not self._surely_held(element, now), delete=True)

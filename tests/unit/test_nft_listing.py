@@ -81,6 +81,13 @@ def test_sets_and_what_is_left_of_their_elements():
     }
 
 
+def test_a_listing_with_an_element_twice_is_not_settled():
+    items = table()
+    assert read(items).settled
+    items[2]["set"]["elem"].append("192.0.2.9")
+    assert not read(items).settled
+
+
 @pytest.mark.parametrize(
     "change",
     [
