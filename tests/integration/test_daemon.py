@@ -56,7 +56,7 @@ def test_all_formats_on_one_port_become_rows(postgres: PostgreSQL, make_daemon: 
         failed_login("203.0.113.9"),
         b"no priority at all",
         b"<999>bad priority",
-        b"<13>1 broken header",
+        b"<13>1 2026-99-99T10:00:00Z host app",
         b"<13>Nov 20 10:00:00 web1 app: bytes \xff\xfe and \x07 and tab\there",
     ]
     with socket.create_connection(("127.0.0.1", daemon.ports["tcp"])) as stream:
@@ -80,7 +80,7 @@ def test_all_formats_on_one_port_become_rows(postgres: PostgreSQL, make_daemon: 
     ]  # fmt: skip
     assert row("raw_log = 'no priority at all'", "facility, log_level, parse_error IS NULL") == ["1", "notice", "t"]
     assert row("raw_log = '<999>bad priority'", "message, parse_error IS NULL") == ["<999>bad priority", "f"]
-    assert row("raw_log = '<13>1 broken header'", "parse_error IS NULL") == ["f"]
+    assert row("raw_log = '<13>1 2026-99-99T10:00:00Z host app'", "parse_error IS NULL") == ["f"]
     assert row("message LIKE 'bytes%'", "message") == ["bytes \\xff\\xfe and \x07 and tab\there"]
     assert row("message LIKE 'two%'", "message, origin") == ["two#012lines#000nul", "udp://127.0.0.1"]
     assert daemon.stop() == 0
