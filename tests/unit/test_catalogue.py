@@ -1,0 +1,197 @@
+"""The shipped rules, etc/rules.d, against tests/corpus: messages as programs print them, and as attackers shape them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from logguardd.matcher import fits
+from logguardd.rules import RuleSet, load, record
+from logguardd.structure import columns, free
+
+ROOT = Path(__file__).parents[2]
+CORPUS = sorted((ROOT / "tests" / "corpus").glob("*.txt"))
+#: What attackers write into their messages, in the corpus and in the rules' examples.
+FORGED = {"9.9.9.9", "8.8.8.8"}
+#: Tags and what they say, for jails and reports; a new one belongs here and into the rule-writing guide.
+TAGS = {
+    "auth-failure": "one failed attempt to log in; exactly one line of each attempt has it",
+    "auth-attempt": "a line beside it",
+    "auth-probe": "a connection ended without a login though a user was named, once a connection",
+    "auth-success": "somebody logged in",
+    "auth-error": "the server could not check a password",
+    "invalid-user": "the user does not exist",
+    "stolen-key": "a right key from a wrong address",
+    "scan": "looking around: nothing was asked that could succeed",
+    "protocol-error": "not the protocol that is spoken here",
+    "connection-dropped": "the program itself refused",
+    "rate-limited": "the program's own limit was hit",
+    "exploit-probe": "what attackers ask for",
+    "mail-abuse": "mail refused for good",
+    "mail-deferred": "mail refused for now",
+    "mail-connection": "mail clients come and go",
+    "http-access": "a request was answered",
+    "http-auth-failure": "401, 403, 407",
+    "http-error": "the request was wrong",
+    "http-server-error": "the server was wrong",
+    "tcp-access": "a connection was passed on",
+    "ftp-activity": "FTP clients come and go",
+    "firewall-drop": "a packet was dropped",
+    "firewall-accept": "a packet was let through",
+    "firewall-out": "a packet of the host's own",
+    "privilege-escalation": "somebody on the host wanted another account and did not get it",
+    "privileged-command": "and got it",
+    "session": "sessions of users who are logged in",
+    "disconnect": "a client says goodbye",
+    "dns": "names and addresses do not agree",
+    "pam": "other messages of PAM modules",
+}
+
+
+class Line(NamedTuple):
+    """One line of the corpus; see the head of its files."""
+
+    where: str
+    section: str
+    app_name: str | None
+    rule: str
+    address: str | None
+    source_port: int
+    port: int
+    msg: str
+
+
+def _lines(path: Path) -> list[Line]:
+    found, section = [], ""
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if line.startswith("#"):
+            section = line[2:]
+        elif line:
+            columns_, _, msg = line.partition(" | ")
+            app_name, rule, address, source_port, port = columns_.split()
+            if msg.endswith("\\s"):
+                msg = f"{msg[:-2]} "
+            found.append(
+                Line(
+                    f"{path.name}:{number}",
+                    section,
+                    None if app_name == "-" else app_name,
+                    rule,
+                    None if address == "-" else address,
+                    0 if source_port == "-" else int(source_port),
+                    0 if port == "-" else int(port),
+                    msg,
+                )
+            )
+    return found
+
+
+LINES = [line for path in CORPUS for line in _lines(path)]
+
+
+@cache
+def rules() -> RuleSet:
+    paths = sorted((ROOT / "etc" / "rules.d").glob("*.toml"))
+    return load([(path.name, path.read_text()) for path in paths])
+
+
+@pytest.mark.parametrize("line", LINES, ids=[line.where for line in LINES])
+def test_corpus(line: Line) -> None:
+    (found,) = rules().match([record(line.app_name, line.msg)])
+    if found is None:
+        got = ("-", None, 0, 0)
+    else:
+        name = found.rule.name if found.rule else "-"
+        got = (name, found.address, found.source_port, found.port)
+        assert not found.countable or found.address not in FORGED
+    assert got == (line.rule, line.address, line.source_port, line.port)
+
+
+def test_corpus_is_whole() -> None:
+    assert len(CORPUS) >= 10
+    assert len(LINES) >= 500
+
+
+@pytest.mark.parametrize(
+    ("section", "failures"),
+    [
+        ("One failed password.", 1),
+        ("One failed password of an unknown user.", 1),
+        ("One failed keyboard-interactive login.", 1),
+        ("One failed keyboard-interactive login of an unknown user.", 1),
+        ("Keys only: nothing failed that counts, but the connections end without a login.", 0),
+        ("DenyUsers.", 1),
+        ("A login and a logout.", 0),
+        ("MaxAuthTries: six passwords in one connection.", 6),
+        ("One connection with a wrong password; with auth_verbose; with PAM.", 1),
+    ],
+)
+def test_one_attempt_is_one_failure(section: str, failures: int) -> None:
+    lines = [line for line in LINES if line.section == section]
+    found = rules().match([record(line.app_name, line.msg) for line in lines])
+    assert lines
+    assert sum(each.times for each in found if each and each.rule and "auth-failure" in each.rule.tags) == failures
+
+
+def test_a_connection_without_a_login_ends_once() -> None:
+    for section, times in (
+        ("One failed password of an unknown user.", 1),
+        ("MaxAuthTries: six passwords in one connection.", 1),
+        ("Keys only: nothing failed that counts, but the connections end without a login.", 4),
+        ("A login and a logout.", 0),
+    ):
+        lines = [line for line in LINES if line.section == section]
+        found = rules().match([record(line.app_name, line.msg) for line in lines])
+        assert sum("auth-probe" in each.rule.tags for each in found if each and each.rule) == times
+
+
+def test_every_rule_is_in_the_corpus() -> None:
+    assert {rule.name for rule in rules().rules} - {line.rule for line in LINES} == set()
+
+
+def test_every_rule_that_reads_free_text_is_attacked() -> None:
+    attacked = {line.rule for line in LINES if any(address in line.msg for address in FORGED)}
+    for text in rules().texts:
+        examples = [*text.examples, *text.ignores]
+        if any(address in each.msg for each in examples for address in FORGED):
+            attacked.add(text.rule.name)
+    wanted = {
+        text.rule.name
+        for text in rules().texts
+        if any(free(pattern.tree) and columns(pattern.tree, "ip") for pattern in text.patterns)
+    }
+    assert wanted - attacked == set()
+
+
+def test_tags_are_known() -> None:
+    assert {tag for rule in rules().rules for tag in rule.tags} == set(TAGS)
+
+
+def test_what_is_well_does_not_count() -> None:
+    well = {
+        "auth-success", "http-access", "session", "mail-connection", "mail-deferred", "tcp-access", "ftp-activity",
+        "firewall-accept", "firewall-out", "auth-error", "http-server-error", "disconnect", "privileged-command",
+    }  # fmt: skip
+    for rule in rules().rules:
+        if rule.tags & well:
+            assert rule.severity == "info", rule.name
+
+
+def test_failures_have_an_address() -> None:
+    for text in rules().texts:
+        if "auth-failure" in text.rule.tags:
+            assert all(columns(pattern.tree, "ip") for pattern in text.patterns), text.rule.name
+            assert text.rule.severity == "medium"
+            assert "T1110" in text.rule.attack
+        assert text.description, text.rule.name
+
+
+def test_nothing_of_known_programs_is_left_to_the_endpoint_grammar() -> None:
+    last = rules().rules[-1]
+    assert last.name == "rest"
+    for rule in rules().rules:
+        for name in rule.app_name:
+            assert any(fits(glob, name) for glob in last.app_name), name
