@@ -18,7 +18,7 @@ import re
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, NamedTuple
 
-from logguardd.addresses import IPV4, IPV6, ZONE, normal, special
+from logguardd.addresses import IPV4, IPV6, IPV6_ALONE, ZONE, normal, special
 from logguardd.records import Match
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ MOST = 16
 _PORT = "(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}|0)(?![0-9A-Za-z_])"
 _ADDRESS = re.compile(
     rf"""
-    (?: \[ (?P<inside> {IPV4} | {IPV6}(?:{ZONE}+)? ) \] (?: :(?P<port1>{_PORT}) )?
+    (?: \[ (?P<inside> {IPV4} | {IPV6_ALONE}(?:{ZONE}+)? ) \] (?: :(?P<port1>{_PORT}) )?
       | (?<![{WORD}]) (?<![{WORD}]/) (?: (?P<name>[A-Za-z_][A-Za-z0-9_-]{{0,63}}): )??
         (?: (?P<four>{IPV4}) (?: :(?P<port2>{_PORT}) )?
           | (?! (?:[0-9A-Fa-f]{{2}}:){{7}}[0-9A-Fa-f]{{2}}(?![0-9A-Fa-f]) ) (?=[A-Fa-f:]*[0-9])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from functools import cache
 from typing import NoReturn
 
 import pyparsing as pp
@@ -62,6 +63,7 @@ def _prove(tree: Sequence, column: int) -> None:
     )
 
 
+@cache
 def _language() -> pp.ParserElement:
     """Build the parser of the language; it returns one Sequence of which no token is linked yet."""
     plain = exact(pp.CharsNotIn(_SPECIAL))

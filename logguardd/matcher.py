@@ -183,6 +183,15 @@ class Matcher:
                 append(endpoints(message, times))
         return found
 
+    def claims(self, rule: Rule, record: Record) -> bool:
+        """Whether the rule would claim the record if it were the only one."""
+        message, _ = unwrap(record.msg)
+        return applies(rule, record.app_name) and any(
+            each.match(message) and not (each.short and not short(message))
+            for each in self._candidates
+            if each.rule is rule
+        )
+
     def _table(self, name: str | None) -> Table:
         """Find the table of an app_name; tables are shared by all names that the same rules apply to."""
         chosen = tuple(i for i, each in enumerate(self._candidates) if applies(each.rule, name))

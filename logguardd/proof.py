@@ -7,12 +7,9 @@ the matcher finds agree. Two automata of the pattern run side by side over all m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from logguardd.automaton import BEGIN, INSIDE, NOTHING, Automaton
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Characters that make a readable counterexample, best first.
 _READABLE = "x19:. =,;[]()\"'-_/ABCabcdef"
@@ -36,20 +33,10 @@ class Conflict(NamedTuple):
     other: Reading
 
 
-class _Place(NamedTuple):
-    """Two automata at the same character: their states, and whether a character of one's address was no such in the other."""
-
-    one: int
-    other: int
-    differs: bool
-
-
-class _Step(NamedTuple):
-    """How a place was reached: from where, by which characters, and what they belong to in each automaton."""
-
-    before: _Place | None
-    characters: int
-    parts: tuple[int, int]
+#: Two automata at the same character: their states, and whether a character of one's address was no such in the other.
+_Place: TypeAlias = tuple[int, int, bool]
+#: How a place was reached: from where, by which characters, and what they belong to in each automaton.
+_Step: TypeAlias = tuple[_Place | None, int, int, int]
 
 
 def ambiguity(automaton: Automaton) -> Conflict | None:
@@ -67,46 +54,44 @@ def forgery(earlier: Automaton, later: Automaton) -> Conflict | None:
 
 
 def _search(one: Automaton, other: Automaton, *, both: bool) -> Conflict | None:
-    start = _Place(0, 0, differs=False)
-    seen: dict[_Place, _Step] = {start: _Step(None, 0, (NOTHING, NOTHING))}
-    new = [start]
-    while new:
-        reached = []
-        for place in new:
-            if place.differs and one.final[place.one] and other.final[place.other]:
-                return _witness(place, seen)
-            for after, step in _moves(one, other, place, both=both):
+    """Walk all pairs of states that some message leads to, nearest first; ``both``: what differs either way counts."""
+    start: _Place = (0, 0, False)
+    seen: dict[_Place, _Step] = {start: (None, 0, NOTHING, NOTHING)}
+    places = [start]
+    # The list grows while it is walked.
+    for place in places:
+        here, there, differs = place
+        if differs and one.final[here] and other.final[there]:
+            return _witness(place, seen)
+        theirs = other.moves[there]
+        for characters, target, part in one.moves[here]:
+            for also, goal, their_part in theirs:
+                common = characters & also
+                if not common:
+                    continue
+                apart = differs
+                if not apart and part != their_part:
+                    apart = (their_part == NOTHING and (part == BEGIN or (both and part == INSIDE))) or (
+                        both and part == NOTHING and their_part >= BEGIN
+                    )
+                after = (target, goal, apart)
                 if after not in seen:
-                    seen[after] = step
-                    reached.append(after)
-        new = reached
+                    seen[after] = (place, common, part, their_part)
+                    places.append(after)
     return None
-
-
-def _moves(one: Automaton, other: Automaton, place: _Place, *, both: bool) -> Iterator[tuple[_Place, _Step]]:
-    theirs = other.moves[place.other]
-    for characters, target, part in one.moves[place.one]:
-        for also, goal, their_part in theirs:
-            if common := characters & also:
-                differs = (
-                    place.differs
-                    or (their_part == NOTHING and (part == BEGIN or (both and part == INSIDE)))
-                    or (both and part == NOTHING and their_part >= BEGIN)
-                )
-                yield _Place(target, goal, differs), _Step(place, common, (part, their_part))
 
 
 def _witness(place: _Place, seen: dict[_Place, _Step]) -> Conflict:
     steps = []
-    step = seen[place]
-    while step.before is not None:
+    before, *step = seen[place]
+    while before is not None:
         steps.append(step)
-        step = seen[step.before]
+        before, *step = seen[before]
     steps.reverse()
-    message = "".join(_readable(step.characters) for step in steps)
+    message = "".join(_readable(characters) for characters, *_ in steps)
 
     def reading(which: int) -> Reading:
-        places = [place for place, step in enumerate(steps) if step.parts[which] >= BEGIN]
+        places = [place for place, step in enumerate(steps) if step[1 + which] >= BEGIN]
         return Reading(places[0] + 1, message[places[0] : places[-1] + 1]) if places else Reading(0, "")
 
     return Conflict(message, reading(0), reading(1))

@@ -34,6 +34,10 @@ class RuleSet:
         """Return for each record what the rules or else the endpoint grammar find in it; None: no address stands there."""
         return self._matcher.match(records)
 
+    def claims(self, rule: Rule, record: Record) -> bool:
+        """Whether ``rule``, one of ``rules``, would claim the record if no other rule stood before it."""
+        return self._matcher.claims(rule, record)
+
     def explain(self, record: Record) -> Explanation:
         """Return how the record came to its match, found with the pyparsing reference; takes milliseconds a pattern."""
         return explain(self.texts, record)
@@ -61,7 +65,7 @@ def load(files: Sequence[tuple[str, str]], services: Mapping[str, int] | None = 
         for example in each.examples:
             _check_example(rules, each, example)
         for ignored in each.ignores:
-            _check_ignore(each, ignored)
+            _check_ignore(rules, each, ignored)
     return rules
 
 
@@ -93,7 +97,6 @@ def _furthest(text: RuleText, msg: str) -> str:
     return f"match {number}: {best.reason}"
 
 
-def _check_ignore(text: RuleText, ignored: Example) -> None:
-    (found,) = RuleSet([text]).match([record(ignored.app_name, ignored.msg)])
-    if found is not None and found.rule is text.rule:
+def _check_ignore(rules: RuleSet, text: RuleText, ignored: Example) -> None:
+    if rules.claims(text.rule, record(ignored.app_name, ignored.msg)):
         raise RuleError(f"{ignored.where}: the rule claims this message, but must not")

@@ -14,6 +14,7 @@ import pyparsing as pp
 from logguardd.addresses import (
     IPV4,
     IPV6,
+    IPV6_ALONE,
     ZONE,
     exact,
     first_of,
@@ -69,9 +70,9 @@ def expression(token: Token) -> str:  # noqa: C901, PLR0911 - one line for each 
     match kind.name:
         case "ip" | "dip":
             ahead = _ahead(follow)
-            zoned = f"{IPV6}(?:{ZONE}+)?"
-            bracketed = "" if token.bracketed else rf"|\[{zoned}\]{ahead}"
-            return f"(?:{IPV4}{ahead}|{zoned}{ahead}{bracketed})"
+            zone = f"(?:{ZONE}+)?"
+            bracketed = "" if token.bracketed else rf"|\[{IPV6_ALONE}{zone}\]{ahead}"
+            return f"(?:{IPV4}{ahead}|{IPV6 if movable(token) else IPV6_ALONE}{zone}{ahead}{bracketed})"
         case "word" | "name":
             return f"[^{re.escape(_BLANK + stop)}]{{1,{kind.most}}}+"
         case "host":
