@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from logguardd.matcher import fits
+from logguardd.grammar import compile, reference  # noqa: A004 - the agreed name
+from logguardd.matcher import fits, unwrap
 from logguardd.rules import RuleSet, load, record
 from logguardd.structure import columns, free
 
@@ -195,3 +196,15 @@ def test_nothing_of_known_programs_is_left_to_the_endpoint_grammar() -> None:
     for rule in rules().rules:
         for name in rule.app_name:
             assert any(fits(glob, name) for glob in last.app_name), name
+
+
+def test_reference_reads_the_corpus_alike() -> None:
+    texts = {text.rule.name: text for text in rules().texts}
+    parsers = {
+        name: [(compile(pattern.tree), reference(pattern.tree)) for pattern in text.patterns]
+        for name, text in texts.items()
+    }
+    for line in LINES:
+        for compiled, parser in parsers.get(line.rule, ()):
+            msg, _ = unwrap(line.msg)
+            assert parser.match(msg) == compiled.match(msg), line.where
