@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.servers.process import Child, need, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
 
 class Rsyslogd:
@@ -46,3 +48,22 @@ class Rsyslogd:
             log.connect(str(self.folder / name))
             for message in messages:
                 log.send(message)
+
+
+SNIPPETS = Path(__file__).parents[2] / "etc" / "rsyslog"
+#: Input for the snippets: a Unix socket in the work directory, without imuxsock's limit on the rate.
+INPUT = """
+module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket="{folder}/log.sock" RateLimit.Interval="0")
+"""
+
+
+def snippet(name: str, port: int, replaced: Mapping[str, str] | None = None) -> str:
+    """Return one of our snippets in RainerScript, aimed at a port of this machine, with an input before it."""
+    text = (SNIPPETS / f"{name}.conf").read_text()
+    text, changed = re.subn(r'target="logs\.example\.com" port="\d+"', f'target="127.0.0.1" port="{port}"', text)
+    assert changed == 1
+    for old, new in (replaced or {}).items():
+        assert old in text
+        text = text.replace(old, new)
+    return INPUT + text
