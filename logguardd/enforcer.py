@@ -179,9 +179,9 @@ class Enforcer:
             if end:
                 await self._archive.end_bans(list(end.values()))
         except LogguarddError:
-            # What has happened since is newer.
-            self._to_save = save | self._to_save
+            # What has happened since is newer; an end that was to follow its own beginning still is.
             self._to_end = {key: ban for key, ban in end.items() if key not in self._to_save} | self._to_end
+            self._to_save = save | self._to_save
             raise
 
     def _changed(
