@@ -1,5 +1,4 @@
 # Everything stands on .venv, which `make setup` makes: Debian packages where missing (as root or through sudo), then pip.
-PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: help setup run test check bench clean
@@ -9,11 +8,11 @@ help:
 ## make setup   install what is missing and make .venv
 setup: .venv/ready
 .venv/ready: setup.cfg pyproject.toml scripts/setup.sh
-	PYTHON=$(PYTHON) scripts/setup.sh
+	scripts/setup.sh
 
 # The tests' servers and tools too.
 .venv/ready-test: setup.cfg pyproject.toml scripts/setup.sh
-	PYTHON=$(PYTHON) scripts/setup.sh test
+	scripts/setup.sh test
 
 ## make run     run the daemon on its embedded defaults, as an ordinary user, ports above 1024
 run: setup

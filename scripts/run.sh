@@ -7,13 +7,14 @@ mkdir -p "$data"
 set -- "$PWD/.venv/bin/logguardd" run --embedded "$data" "$@"
 
 if [ "$(id -u)" = 0 ]; then
-    # Started by root: go on as somebody who is not, where that somebody can read the checkout.
+    # Started by root: go on as somebody who is not, where that somebody can run what is here.
     user=${SUDO_USER:-nobody}
     [ "$user" = root ] && user=nobody
-    if setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups test -r logguardd/cli.py -a -x "$1" 2>/dev/null; then
+    become="setpriv --reuid=$user --regid=$(id -g "$user") --clear-groups --inh-caps=-all"
+    if $become .venv/bin/python -c 'import logguardd.app' 2>/dev/null; then
         chown -R "$user" "$data"
-        exec setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups "$@"
+        exec $become "$@"
     fi
-    echo "run.sh: $user cannot read $PWD, so logguardd runs as root" >&2
+    echo "run.sh: $user cannot read what is in $PWD, so logguardd runs as root" >&2
 fi
 exec "$@"

@@ -5,7 +5,11 @@
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-run}
-PYTHON=${PYTHON:-python3}
+# The system's own Python, since any user of the machine may run it; PYTHON=... chooses another.
+if [ -z "${PYTHON:-}" ]; then
+    PYTHON=python3
+    /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && PYTHON=/usr/bin/python3
+fi
 
 missing=""
 need() { # need PROGRAM-OR-FILE PACKAGE...
