@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from logguardd import __version__, config, exits, log, preflight
+from logguardd.welcome import welcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ def run(
         Path(settings.embedded).mkdir(mode=0o750, parents=True, exist_ok=True)
     log.configure(settings.log_level, settings.log_format)
     if not (daemonize or user or group):
-        return _main(settings, lambda: None)
+        return _main(settings, lambda: click.echo(welcome(settings)) if embedded else None)
 
     # The daemon is loaded now, while we may still read its files wherever they are.
     from logguardd import app  # noqa: F401, PLC0415 - checking a configuration needs neither

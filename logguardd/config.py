@@ -86,6 +86,7 @@ def embedded(directory: str) -> Config:
         journal=replace(base.journal, url=urls.sqlite_url(str(folder / "journal.db"))),
         archive=replace(base.archive, url=urls.sqlite_url(str(folder / "archive.db"))),
         detection=replace(base.detection, rules=(str(tree),)) if tree.is_dir() else base.detection,
+        firewall=replace(base.firewall, output=str(folder / "firewall.sh")),
         http=replace(base.http, control=str(folder / "control.sock")),
         embedded=str(folder),
     )
@@ -232,6 +233,9 @@ class _Reader:
             self.wrong(["tls", "private_key"], "there is no tls.certificate; allowed: with it only")
         elif config.listen.tls and not tls.certificate:
             self.wrong(["listen", "tls"], "there is no tls.certificate; allowed: with it only")
+        if config.http.follow and not (tls.certificate and tls.client_ca):
+            missing = "client_ca, which says who may follow" if tls.certificate else "certificate"
+            self.wrong(["http", "follow"], f"there is no tls.{missing}; allowed: with it only")
         if tls.permitted_peers and not tls.client_ca:
             self.wrong(
                 ["tls", "permitted_peers"], "there is no tls.client_ca to check peers with; allowed: with it only"
@@ -263,8 +267,12 @@ class _Reader:
                 if place in taken and not place.endswith(":0"):
                     self.wrong(["listen", name], f'"{place}" is taken by listen.{taken[place]}; allowed: another port')
                 taken.setdefault(place, name)
-        if config.http.listen in taken and not config.http.listen.endswith(":0"):
-            self.wrong(["http", "listen"], f"taken by listen.{taken[config.http.listen]}; allowed: another port")
+        taken = {place: f"listen.{name}" for place, name in taken.items()}
+        for key, place in (("listen", config.http.listen), ("follow", config.http.follow)):
+            if place in taken and not place.endswith(":0"):
+                self.wrong(["http", key], f"taken by {taken[place]}; allowed: another port")
+            if place:
+                taken.setdefault(place, f"http.{key}")
 
 
 def show(config: Config) -> str:
