@@ -41,6 +41,8 @@ if [ "$version" != "$own" ]; then
 fi
 
 cd "$tree"
+# Debian's own python3, whatever else is on this machine.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 dpkg-checkbuilddeps 2>/dev/null || install_as_root build-dep "$tree"
 dpkg-buildpackage --build=binary --unsigned-source --unsigned-changes
 cd "$build"
