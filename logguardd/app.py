@@ -108,6 +108,7 @@ class Daemon:
         self.book = BanBook()
         self.allowlist = Allowlist(**build.protected(settings))
         self.followers = Followers(self.book.snapshot, self.metrics, clock=now, software=f"logguardd {__version__}")
+        self.follow_server = build.follow_server(settings, self.followers, self.metrics)
         printer = build.printer(settings)
         self.printing = Printing(printer, self.book.snapshot, now) if printer else None
         self.enforcer = Enforcer(self.book, self.allowlist, self.archive, self.metrics, clock=now, follow=self._follow)
@@ -172,6 +173,8 @@ class Daemon:
             self.operations, self.followers, self.metrics, listen=http.listen, socket_path=http.control, clock=now
         )
         # Who is answered at the control socket finds the listeners open.
+        if self.follow_server is not None:
+            await self.follow_server.start()
         for listener in self.listeners:
             await listener.start()
         await self.web.start()
@@ -258,6 +261,8 @@ class Daemon:
             rules, warnings = await asyncio.to_thread(preflight.load_rules, settings)
             jails = build.jails(settings)
             protected = await asyncio.to_thread(build.protected, settings)
+            if self.follow_server is not None:  # the stricter one first
+                self.follow_server.reload(build.tls_settings(settings))
             for listener in self.listeners:
                 if isinstance(listener, TlsListener):
                     listener.reload(build.tls_settings(settings))
@@ -287,6 +292,8 @@ class Daemon:
                     await self._caught_up()
         if hasattr(self, "web"):
             await self.web.stop()
+        if self.follow_server is not None:
+            await self.follow_server.stop()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()

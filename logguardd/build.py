@@ -10,6 +10,7 @@ from logguardd import network, urls
 from logguardd.archive.postgres import PostgresArchive
 from logguardd.archive.sqlite import SqliteArchive
 from logguardd.firewall.printer import Printer
+from logguardd.follow_server import FollowServer
 from logguardd.jails import Jail
 from logguardd.journal.sqlite import SqliteJournal
 from logguardd.limiter.breaker import Breaker
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from logguardd.archive import Archive
+    from logguardd.followers import Followers
     from logguardd.listeners import Sink
     from logguardd.metrics import Metrics
     from logguardd.settings import Config
@@ -126,6 +128,12 @@ def listeners(config: Config, sink: Sink, metrics: Metrics) -> list[Listener]:
     for name in inherited.unused():
         _LOG.warning("systemd passed a socket that no listen key takes: %s", name)
     return made
+
+
+def follow_server(config: Config, followers: Followers, metrics: Metrics) -> FollowServer | None:
+    """Return what serves the bans to other hosts, None without http.follow; raise ConfigError as ``listeners`` does."""
+    place = config.http.follow
+    return FollowServer(place, tls_settings(config), followers, metrics) if place else None
 
 
 def printer(config: Config) -> Printer | None:

@@ -228,18 +228,7 @@ class _Reader:
     def contradictions(self, config: Config) -> None:
         """Find what is wrong with keys together, each of them being right by itself."""
         self.listeners(config)
-        tls = config.tls
-        if tls.private_key and not tls.certificate:
-            self.wrong(["tls", "private_key"], "there is no tls.certificate; allowed: with it only")
-        elif config.listen.tls and not tls.certificate:
-            self.wrong(["listen", "tls"], "there is no tls.certificate; allowed: with it only")
-        if config.http.follow and not (tls.certificate and tls.client_ca):
-            missing = "client_ca, which says who may follow" if tls.certificate else "certificate"
-            self.wrong(["http", "follow"], f"there is no tls.{missing}; allowed: with it only")
-        if tls.permitted_peers and not tls.client_ca:
-            self.wrong(
-                ["tls", "permitted_peers"], "there is no tls.client_ca to check peers with; allowed: with it only"
-            )
+        self.certificates(config)
         if config.journal.url == config.archive.url:
             self.wrong(["archive", "url"], "the journal has this file already; allowed: a file of its own")
         if len(config.http.control.encode()) > _MAX_SOCKET_PATH:
@@ -256,6 +245,20 @@ class _Reader:
                 self.wrong(
                     ["jail", name, "group_by"], '"address" is missing; allowed: ["address"], ["address", "port"]'
                 )
+
+    def certificates(self, config: Config) -> None:
+        tls = config.tls
+        for path, wanted in ((("tls", "private_key"), tls.private_key), (("listen", "tls"), config.listen.tls)):
+            if wanted and not tls.certificate:
+                self.wrong(path, "there is no tls.certificate; allowed: with it only")
+                break
+        if config.http.follow and not (tls.certificate and tls.client_ca):
+            missing = "client_ca, which says who may follow" if tls.certificate else "certificate"
+            self.wrong(["http", "follow"], f"there is no tls.{missing}; allowed: with it only")
+        if tls.permitted_peers and not tls.client_ca:
+            self.wrong(
+                ["tls", "permitted_peers"], "there is no tls.client_ca to check peers with; allowed: with it only"
+            )
 
     def listeners(self, config: Config) -> None:
         listen = config.listen

@@ -26,8 +26,8 @@ LOOK = 1.0
 #: It gets a new snapshot when it comes back, so nothing is lost by that.
 MAX_WAITING = 16 << 20
 WRITE_TIMEOUT = 10.0
-#: Followers at a time.
-MAX_FOLLOWERS = 64
+#: Followers at a time: every host of a large fleet. What waits for several is in memory once.
+MAX_FOLLOWERS = 1000
 
 
 class Followers:
@@ -59,6 +59,11 @@ class Followers:
         """Return how many are connected."""
         return len(self._queues)
 
+    @property
+    def local(self) -> int:
+        """How many of them are on this host."""
+        return sum(not queue.remote for queue in self._queues)
+
     def publish(self, add: Iterable[Ban], remove: Iterable[feed.Key] = ()) -> None:
         """Send bans that were made or extended and keys of bans that ended early (not those that expired).
 
@@ -69,12 +74,17 @@ class Followers:
             for queue in self._queues:
                 queue.put(lines)
 
-    async def follow(self, write: Callable[[bytes], Awaitable[None]], gone: Callable[[], bool]) -> None:
-        """Feed one follower until it is ``gone`` (or ``write`` raises OSError), is too slow, or ``close`` is called."""
+    async def follow(
+        self, write: Callable[[bytes], Awaitable[None]], gone: Callable[[], bool], *, remote: bool = False
+    ) -> None:
+        """Feed one follower until it is ``gone`` (or ``write`` raises OSError), is too slow, or ``close`` is called.
+
+        ``remote`` says that it is on another host.
+        """
         if len(self._queues) >= MAX_FOLLOWERS or self._closed:
             self._refused("too-many")
             return
-        queue = _Queue(self._max_waiting)
+        queue = _Queue(self._max_waiting, remote=remote)
         self._queues.add(queue)
         self._metrics.followers.set(len(self._queues))
         # A copy, taken in the same turn as the queue joins: no change is missed, none comes twice.
@@ -121,7 +131,8 @@ class Followers:
 class _Queue:
     """Lines that wait for one follower."""
 
-    def __init__(self, bound: int) -> None:
+    def __init__(self, bound: int, *, remote: bool) -> None:
+        self.remote = remote
         self._bound = bound
         self._lines: deque[bytes] = deque()
         self._size = 0

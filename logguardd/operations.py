@@ -174,12 +174,16 @@ class Operations:
         return Component("degraded", f"counting in memory: {self._breaker.trouble}")
 
     def _firewall(self) -> Component:
+        hosts = len(self._followers) - self._followers.local
+        elsewhere = f"{hosts} other hosts follow" if hosts else ""
         if self._printing is not None:
             if self._printing.trouble is not None:
                 return Component("degraded", self._printing.trouble)
-            return Component("up", "print: commands are written, nothing is blocked")
-        if len(self._followers):
-            return Component("up", f"{len(self._followers)} following")
+            detail = "print: commands are written, nothing is blocked"
+            return Component("up", f"{detail} here; {elsewhere}" if elsewhere else detail)
+        if self._followers.local:
+            return Component("up", f"following; {elsewhere}" if elsewhere else "following")
         if self._clock() - self._started < FOLLOWER_GRACE * SECOND:
             return Component("up", "waiting for logguardd-firewall")
-        return Component("degraded", "logguardd-firewall is not connected: nothing is blocked")
+        detail = "logguardd-firewall is not connected: nothing is blocked"
+        return Component("degraded", f"{detail} here; {elsewhere}" if elsewhere else detail)

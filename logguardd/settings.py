@@ -46,7 +46,7 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The certificates of the TLS listeners; files in PEM."""
+    """The certificates of the TLS listeners and of http.follow; files in PEM."""
 
     certificate: str = _key("", values.a_path(empty=True))
     private_key: str = _key("", values.a_path(empty=True))
@@ -126,9 +126,10 @@ class Firewall:
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """Health and metrics over TCP, control over a Unix socket."""
+    """Health and metrics over TCP, control over a Unix socket, the ban feed for other hosts over HTTPS."""
 
     listen: str = _key("127.0.0.1:9514", values.an_endpoint())
+    follow: str = _key("", values.an_endpoint())
     control: str = _key("/run/logguardd/control.sock", values.a_path())
 
 

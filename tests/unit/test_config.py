@@ -148,6 +148,13 @@ ERRORS = [
     ('[firewall]\noutput = "x"', 'firewall.output: "x" is not an absolute path; allowed: an absolute path, or "-"'),
     ('[http]\nlisten = "9514"', 'http.listen: "9514" does not end in :PORT'),
     ('[http]\nlisten = "[::]:514"', "http.listen: taken by listen.tcp"),
+    ('[http]\nfollow = "9515"', 'http.follow: "9515" does not end in :PORT'),
+    ('[http]\nfollow = "[::]:9515"', "f.toml:2: http.follow: there is no tls.certificate; allowed: with it only"),
+    (
+        '[http]\nfollow = "[::]:9515"\n[tls]\ncertificate = "/c.pem"',
+        "f.toml:2: http.follow: there is no tls.client_ca, which says who may follow",
+    ),
+    ('[http]\nlisten = "[::]:9515"\nfollow = "[::]:9515"', "f.toml:3: http.follow: taken by http.listen; allowed: another port"),
     (f'[http]\ncontrol = "/{"a" * 120}"', "http.control: too long for a socket; allowed: up to 107 bytes"),
     ('user = ""', "f.toml:1: user: it is empty"),
     ('user = "a\\nb"', "user: there is a control character in it"),
