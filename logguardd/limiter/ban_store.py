@@ -81,36 +81,32 @@ class BanStore:
 
     async def newest(self) -> str:
         """Return the id of the newest change."""
-        async with self._reader.reached():
-            found = await self._client.xrevrange(CHANGES, count=1)
+        found = await self._reader.reach(self._client.xrevrange(CHANGES, count=1))
         return _text(found[0][0]) if found else BEGINNING
 
     async def ends(self) -> AsyncIterator[list[tuple[str, float]]]:
         """Give the names of all bans and when they end, page by page; bans that come and go meanwhile may be missed."""
         for start in range(0, MAX_BANS, PAGE):
-            async with self._reader.reached():
-                page = await self._client.zrange(ENDS, start, start + PAGE - 1, withscores=True)
+            page = await self._reader.reach(self._client.zrange(ENDS, start, start + PAGE - 1, withscores=True))
             yield self._named(page)
             if len(page) < PAGE:
                 return
 
     async def unbanned(self) -> list[tuple[str, float]]:
         """Return the names that were unbanned, and when."""
-        async with self._reader.reached():
-            return self._named(await self._client.zrange(UNBANNED, 0, MAX_UNBANS - 1, withscores=True))
+        found = await self._reader.reach(self._client.zrange(UNBANNED, 0, MAX_UNBANS - 1, withscores=True))
+        return self._named(found)
 
     async def fetch(self, names: Sequence[str]) -> list[bytes | None]:
         """Return what is stored under these names."""
         if not names:
             return []
-        async with self._reader.reached():
-            found: list[bytes | None] = await self._client.hmget(BANS, list(names))
+        found: list[bytes | None] = await self._reader.reach(self._client.hmget(BANS, list(names)))
         return found
 
     async def changes(self, after: str) -> list[Entry]:
         """Return the changes after that id, in order; none after a second in which there was none."""
-        async with self._reader.reached():
-            answer = await self._client.xread({CHANGES: after}, count=_CHANGES, block=_BLOCK)
+        answer = await self._reader.reach(self._client.xread({CHANGES: after}, count=_CHANGES, block=_BLOCK))
         return [self._entry(_text(number), fields) for _, entries in answer for number, fields in entries]
 
     def _entry(self, number: str, fields: Mapping[bytes, bytes] | None) -> Entry:

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import redis
@@ -22,7 +21,9 @@ from logguardd import urls
 from logguardd.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Awaitable, Sequence
+
+_T = TypeVar("_T")
 
 #: Seconds that a read, a write or a connect may take.
 TIMEOUT = 0.5
@@ -63,21 +64,36 @@ class Server:
         )
 
     async def execute(self, *command: object) -> Any:
-        """Send a command and return its answer (texts are bytes); raise what redis-py raises: use it in reached()."""
+        """Send a command and return its answer (texts are bytes); raise what redis-py raises: use it in reach()."""
         return await self.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
-    @asynccontextmanager
-    async def reached(self) -> AsyncIterator[None]:
-        """Turn whatever goes wrong on the way to Redis, or there, into UnavailableError; no half-read answer stays."""
+    async def reach(self, work: Awaitable[_T]) -> _T:
+        """Return what ``work`` gives, which talks to Redis; no half-read answer stays behind, whatever happens.
+
+        Raises errors.UnavailableError for whatever goes wrong on the way to Redis or there.
+        """
+        # A task of its own: redis-py's timeouts can lose or forge a cancellation (of ours, by Python 3.11's wait_for;
+        # of the task it runs in, by async_timeout).
+        task = asyncio.ensure_future(_awaited(work))
         try:
-            async with asyncio.timeout(2 * self.timeout):
-                yield
-        except (RedisError, OSError, ValueError) as error:  # TimeoutError is an OSError
+            await asyncio.wait({task}, timeout=2 * self.timeout)
+        except asyncio.CancelledError:
+            await self._abandon(task)
+            raise
+        if not task.done() or task.cancelled():
+            await self._abandon(task)
+            raise UnavailableError(f"Redis at {self.name}: no answer in time")
+        try:
+            return task.result()
+        except Exception as error:  # redis-py fails in many ways when a connection is closed under it
             await self.drop()
             raise UnavailableError(f"Redis at {self.name}: {_reason(error)}") from error
-        except asyncio.CancelledError:
-            await self.drop()
-            raise
+
+    async def _abandon(self, task: asyncio.Future[_T]) -> None:
+        task.cancel()
+        await asyncio.wait({task}, timeout=self.timeout)
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await self.drop()
 
     async def drop(self) -> None:
         """Close the connections; the next command opens a new one."""
@@ -95,19 +111,24 @@ class Script:
 
     async def run(self, keys: Sequence[str], *arguments: object) -> Any:
         """Return what the script returns; raise errors.UnavailableError. The script may be run a second time."""
-        words = (len(keys), *keys, *arguments)
-        async with self._server.reached():
-            try:
-                return await self._run(words)
-            except RedisConnectionError:
-                # The connection may be from before a restart of Redis: no reason to give up.
-                return await self._run(words)
+        return await self._server.reach(self._run((len(keys), *keys, *arguments)))
 
     async def _run(self, words: tuple[object, ...]) -> Any:
+        try:
+            return await self._evaluate(words)
+        except RedisConnectionError:
+            # The connection may be from before a restart of Redis: no reason to give up.
+            return await self._evaluate(words)
+
+    async def _evaluate(self, words: tuple[object, ...]) -> Any:
         try:
             return await self._server.execute("EVALSHA", self._digest, *words)
         except NoScriptError:
             return await self._server.execute("EVAL", self._text, *words)
+
+
+async def _awaited(work: Awaitable[_T]) -> _T:
+    return await work
 
 
 def _reason(error: BaseException) -> str:

@@ -63,8 +63,7 @@ class RedisLimiter:
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop what is counted under the keys; raise errors.UnavailableError."""
         for start in range(0, len(keys), _TALLIES):
-            async with self._server.reached():
-                await self._server.execute("DEL", *keys[start : start + _TALLIES])
+            await self._server.reach(self._server.execute("DEL", *keys[start : start + _TALLIES]))
 
     async def close(self) -> None:
         """Close connections."""
