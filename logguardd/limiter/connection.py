@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from logguardd import urls
 from logguardd.errors import ConfigError, UnavailableError
@@ -97,7 +97,7 @@ class Server:
 
     async def drop(self) -> None:
         """Close the connections; the next command opens a new one."""
-        with contextlib.suppress(RedisError, OSError, RuntimeError):
+        with contextlib.suppress(Exception):
             await self.client.connection_pool.disconnect()
 
 
