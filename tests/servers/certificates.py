@@ -23,7 +23,7 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
-        built = _builder(self._name, self._name, self._key).add_extension(
+        built = _builder(self._name, self._name, self._key, self._key).add_extension(
             x509.BasicConstraints(ca=True, path_length=0), critical=True
         )
         built = built.add_extension(
@@ -44,7 +44,7 @@ class Authority:
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
             x509.IPAddress(ipaddress.ip_address("::1")),
         ]
-        built = _builder(_name(name), self._name, key, days).add_extension(
+        built = _builder(_name(name), self._name, key, self._key, days).add_extension(
             x509.SubjectAlternativeName(names), critical=False
         )
         built = built.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -63,7 +63,11 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float = 30
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    days: float = 30,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
@@ -74,4 +78,7 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=60))
         .not_valid_after(now + dt.timedelta(days=days))
+        # RFC 5280 section 4.2.1 wants both; Python checks them from 3.13 on.
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
