@@ -201,9 +201,15 @@ def restart(kind: type, config: Callable[[int], str], folder: Path, **more) -> l
     return got
 
 
-def test_a_restart_loses_nothing_over_relp(tmp_path):
-    need_module("omrelp")
-    got = restart(RelpListener, lambda port: snippet("relp", port), tmp_path / "rsyslog")
+@pytest.mark.parametrize(("kind", "form"), [(StreamListener, "tcp"), (TlsListener, "tls"), (RelpListener, "relp")])
+def test_a_restart_loses_nothing(kind, form, keys, tmp_path):
+    """rsyslogd sees our FIN before it sends, and what it had sent by then is taken; RELP needs no such luck."""
+    if form == "relp":
+        need_module("omrelp")
+    if form == "tls":
+        need_module("lmnsd_ossl")
+    replaced, more = (keys.client, {"settings": keys.settings}) if form == "tls" else ({}, {})
+    got = restart(kind, lambda port: snippet(form, port, **replaced), tmp_path / "rsyslog", **more)
     assert set(got) == set(range(20_000))
 
 
