@@ -40,6 +40,7 @@ _PAUSE = 1.0
 _REASONS = {
     200: "OK",
     400: "Bad Request",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     431: "Request Header Fields Too Large",
@@ -140,8 +141,8 @@ class FollowServer:
         try:
             async with asyncio.timeout(PATIENCE):
                 await stream.shake_hands()
-                name = self._name(stream, peer)
-                if name and not await self._answer(stream, name):
+                name, permitted = self._name(stream, peer)
+                if not await self._answer(stream, name, permitted=permitted):
                     return ""
         except TimeoutError:
             self._refusals.refuse("tls-handshake", peer, f"no request within {PATIENCE:g} s")
@@ -157,24 +158,24 @@ class FollowServer:
             self._waiting -= 1
         return ""
 
-    def _name(self, stream: TlsStream, peer: str) -> str:
-        """Return the name in the peer's certificate, or "" after refusing it."""
+    def _name(self, stream: TlsStream, peer: str) -> tuple[str, bool]:
+        """Return the name in the peer's certificate, and whether it may follow."""
         certificate, der = stream.peer()
         names = certificate_names(certificate)
-        if self._permitted and not any(permits(names, der) for permits in self._permitted):
-            digest = hashlib.sha256(der).digest().hex(":").upper()
-            shown = names[0] if names else "no name"
-            self._refusals.refuse("peer-not-permitted", peer, f"not in tls.permitted_peers: {shown}, SHA256:{digest}")
-            return ""
-        return names[0] if names else "no name"
+        shown = names[0] if names else "no name"
+        if not self._permitted or any(permits(names, der) for permits in self._permitted):
+            return shown, True
+        digest = hashlib.sha256(der).digest().hex(":").upper()
+        self._refusals.refuse("peer-not-permitted", peer, f"not in tls.permitted_peers: {shown}, SHA256:{digest}")
+        return shown, False
 
-    async def _answer(self, stream: TlsStream, name: str) -> bool:
+    async def _answer(self, stream: TlsStream, name: str, *, permitted: bool) -> bool:
         """Read a request and answer it; return whether the feed is to follow."""
         head = b""
         status = 431
         while len(head) <= MAX_HEAD:
             if b"\r\n\r\n" in head:
-                status = self._status(head.partition(b"\r\n")[0])
+                status = self._status(head.partition(b"\r\n")[0]) if permitted else 403
                 break
             more = await stream.read()
             if not more:
@@ -184,7 +185,8 @@ class FollowServer:
         if status == _OK:
             await stream.write(_head(*lines, "Content-Type: application/x-ndjson"))
             return True
-        _LOG.warning("%s: %s asks for what is not served: %d %s", _KEY, name, status, _REASONS[status])
+        if permitted:
+            _LOG.warning("%s: %s asks for what is not served: %d %s", _KEY, name, status, _REASONS[status])
         body = json.dumps({"error": _REASONS[status]}).encode() + b"\n"
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "Allow: GET"]
         await stream.write(_head(*lines) + body)

@@ -57,6 +57,8 @@ class Follower:
         self._clock = clock
         self._report = report
         self._mirror = Mirror(guard)
+        # Whether the firewall has everything that we make there.
+        self._made = False
         self._skew = 0
         self._wake = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -138,6 +140,7 @@ class Follower:
             self._skew = skew if abs(skew) > _SAME_CLOCK else 0
         if isinstance(event, Hello):
             _log.info("following %s (%s)", self._source, event.software)
+            self._protect()
         self._mirror.take(event)
         if self._mirror.complete:
             self._source_fails = False
@@ -187,7 +190,7 @@ class Follower:
             self._next_check = at + _CHECK
             self._protect()
             self._mirror.forget(self._now())
-            if self._mirror.complete and not await self._firewall.intact():
+            if self._made and not await self._firewall.intact():
                 _log.warning("somebody removed the firewall's sets or rules; putting them back")
                 self._mirror.spoil()
         if self._mirror.due:
@@ -201,6 +204,7 @@ class Follower:
         work = self._mirror.work(now, BATCH)
         if work.everything:
             await self._firewall.sync(work.add, now)
+            self._made = True
             _log.info("in step with %s: %d bans", self._source, len(work.add))
         else:
             await self._firewall.apply(work.add, work.remove, now)
@@ -209,7 +213,7 @@ class Follower:
 
     def _protect(self) -> None:
         try:
-            changed = self._guard.protect(own_addresses(), default_gateways())
+            changed = self._guard.protect(own_addresses(), default_gateways(), self._source.peers)
         except OSError as error:
             _log.warning("cannot ask for this host's own addresses: %s", error.strerror)
             return

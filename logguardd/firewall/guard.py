@@ -34,10 +34,19 @@ class Guard:
         self._host: list[tuple[int, _Span]] = []
         self._spans = self._by_version()
 
-    def protect(self, own: Iterable[IPv4Address | IPv6Address], gateways: Iterable[IPv4Address | IPv6Address]) -> bool:
-        """Protect the host's own addresses and its default gateways (all that there are now); return whether that is new."""
+    def protect(
+        self,
+        own: Iterable[IPv4Address | IPv6Address],
+        gateways: Iterable[IPv4Address | IPv6Address],
+        servers: Iterable[IPv4Address | IPv6Address] = (),
+    ) -> bool:
+        """Protect the host's own addresses, its default gateways and where its feed comes from (all that there are now).
+
+        Return whether that is new.
+        """
         host = [_span(ip_network(address), "own address") for address in own]
         host += [_span(ip_network(address), "default gateway") for address in gateways]
+        host += [_span(ip_network(address), "logguardd's server") for address in servers]
         changed = set(host) != set(self._host)
         self._host = host
         self._spans = self._by_version()

@@ -19,7 +19,7 @@ from logguardd.firewall.backends import choose, remove_all, require_privilege, s
 from logguardd.firewall.follower import Follower
 from logguardd.firewall.guard import Guard
 from logguardd.firewall.printer import DIALECTS, Printer
-from logguardd.firewall.sources import parse_source
+from logguardd.firewall.sources import Certificates, parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _BACKENDS = ("auto", "nftables", "iptables", "print")
+_FILES = Certificates()
 
 
 def _networks(_context: click.Context, _option: click.Parameter, values: Iterable[str]) -> list[Network]:
@@ -51,9 +52,40 @@ def _networks(_context: click.Context, _option: click.Parameter, values: Iterabl
     "--follow",
     "source",
     metavar="SOURCE",
-    help="unix:PATH of the daemon's control socket  [default: unix: and http.control]",
+    envvar="LOGGUARDD_FOLLOW",
+    help="unix:PATH of the daemon's control socket, or https://HOST[:9515] of another host's http.follow"
+    "  [default: unix: and http.control]",
 )
-@click.option("--backend", type=click.Choice(_BACKENDS), help="Where bans go  [default: firewall.backend]")
+@click.option(
+    "--ca",
+    metavar="FILE",
+    envvar="LOGGUARDD_CA",
+    default=_FILES.ca,
+    show_default=True,
+    help="With https: the authority that signed the server's certificate, PEM.",
+)
+@click.option(
+    "--cert",
+    metavar="FILE",
+    envvar="LOGGUARDD_CERT",
+    default=_FILES.certificate,
+    show_default=True,
+    help="With https: this host's certificate, PEM.",
+)
+@click.option(
+    "--key",
+    metavar="FILE",
+    envvar="LOGGUARDD_KEY",
+    default=_FILES.private_key,
+    show_default=True,
+    help="With https: its private key, PEM.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(_BACKENDS),
+    envvar="LOGGUARDD_BACKEND",
+    help="Where bans go  [default: firewall.backend]",
+)
 @click.option(
     "--config", "file", metavar="FILE", help=f"The configuration  [default: {config.DEFAULT_PATH}, if it is there]"
 )
@@ -68,24 +100,32 @@ def _networks(_context: click.Context, _option: click.Parameter, values: Iterabl
     help="Whose commands print writes.",
 )
 @click.option(
-    "--never", callback=_networks, multiple=True, metavar="CIDR", help="Never ban this network; may be repeated."
+    "--never",
+    callback=_networks,
+    multiple=True,
+    metavar="CIDR",
+    envvar="LOGGUARDD_NEVER",
+    help="Never ban this network; may be repeated.",
 )
 @click.option("--once", is_flag=True, help="Bring the kernel in step with the daemon once and end.")
 @click.option("--list", "show", is_flag=True, help="Show what is in the kernel and end.")
 @click.option("--flush", is_flag=True, help="Remove every ban, table, chain and set of ours from the kernel and end.")
 @click.version_option(__version__, prog_name="logguardd-firewall")
-def main(**options: Any) -> None:
+def main(ca: str, cert: str, key: str, **options: Any) -> None:
     """Follow the logguardd daemon and keep the kernel's firewall in step with its bans.
 
     Needs CAP_NET_ADMIN, except to print. Ends on SIGTERM or SIGINT and leaves the bans in the kernel, which ends them
     by itself; without the daemon they stay in force too.
+
+    The options --follow, --ca, --cert, --key, --backend and --never may stand in the environment too, as
+    LOGGUARDD_FOLLOW and so on.
 
     Exit status: 0 ended as asked, 1 failed, 2 wrong usage or configuration.
     """
     try:
         settings = _settings(options["file"])
         log.configure(settings.log_level, settings.log_format)
-        _start(settings, **options)
+        _start(settings, certificates=Certificates(ca, cert, key), **options)
     except ConfigError as error:
         click.echo(f"logguardd-firewall: {error}", err=True)
         sys.exit(2)
@@ -104,6 +144,7 @@ def _start(
     settings: config.Config,
     *,
     source: str | None,
+    certificates: Certificates,
     backend: str | None,
     output: str | None,
     dialect: str,
@@ -122,7 +163,7 @@ def _start(
         _run(_list() if show else _flush())
         return
     backend = backend or settings.firewall.backend
-    feed = parse_source(source or f"unix:{settings.http.control}")
+    feed = parse_source(source or f"unix:{settings.http.control}", certificates)
     if backend != "print":
         require_privilege()
     _run(_follow(feed, lambda: _firewall(backend, output, dialect), Guard(never), once=once))

@@ -154,7 +154,10 @@ ERRORS = [
         '[http]\nfollow = "[::]:9515"\n[tls]\ncertificate = "/c.pem"',
         "f.toml:2: http.follow: there is no tls.client_ca, which says who may follow",
     ),
-    ('[http]\nlisten = "[::]:9515"\nfollow = "[::]:9515"', "f.toml:3: http.follow: taken by http.listen; allowed: another port"),
+    (
+        '[tls]\ncertificate = "/c"\nclient_ca = "/a"\n[http]\nlisten = ":9515"\nfollow = ":9515"',
+        "f.toml:6: http.follow: taken by http.listen; allowed: another port",
+    ),
     (f'[http]\ncontrol = "/{"a" * 120}"', "http.control: too long for a socket; allowed: up to 107 bytes"),
     ('user = ""', "f.toml:1: user: it is empty"),
     ('user = "a\\nb"', "user: there is a control character in it"),
