@@ -6,8 +6,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from logguardd.framing import messages
+from logguardd.listeners.connection import WINDOW_FULL, Connection
 from logguardd.listeners.relp_protocol import SERVER_CLOSE, Messages, RelpProtocol
-from logguardd.listeners.stream import WINDOW_FULL, Connection, StreamListener
+from logguardd.listeners.stream import StreamListener
 from logguardd.records import Framed
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import logging
 import ssl
 from typing import TYPE_CHECKING
 
-from logguardd.listeners.stream import Connection, StreamListener, SyslogConnection
+from logguardd.listeners.connection import Connection, SyslogConnection
+from logguardd.listeners.stream import StreamListener
 from logguardd.listeners.tls_context import TlsSettings, build_context, reason
 from logguardd.listeners.tls_peers import certificate_names, permitted_peer
 from logguardd.records import SECOND
