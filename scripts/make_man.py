@@ -163,7 +163,8 @@ def _tokens(_: str) -> Iterator[str]:
     for kind in KINDS.values():
         yield rf".It Ic <{kind.name}>"
         field = f" It becomes the match's {kind.field}." if kind.field else ""
-        yield from mdoc.prose(f"{kind.meaning[0].upper()}{kind.meaning[1:]}; up to {kind.most} characters.{field}")
+        most = f"; up to {kind.most} characters" if kind.most else ""
+        yield from mdoc.prose(f"{kind.meaning[0].upper()}{kind.meaning[1:]}{most}.{field}")
 
 
 def _services(_: str) -> Iterator[str]:
