@@ -81,7 +81,8 @@ class SharedBans:
         """Begin to share; publish the bans that were loaded before this, or what was unbanned meanwhile ends them.
 
         ``on_change(add, remove)`` is called from the event loop, with others' bans and unbans only. Of a ban in
-        ``remove`` only network and port mean something. The same may be told more than once.
+        ``remove`` only network and port mean something, and ``until``: when it was lifted; what was banned here after
+        that stays. The same may be told more than once.
         """
         self._on_change = on_change
         self._tasks = [
