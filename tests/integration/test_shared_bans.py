@@ -105,7 +105,6 @@ def test_what_ends_leaves_redis_by_itself(redis_server):
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["found", "told"])
 def test_names_are_what_they_are_called_in_redis(redis_server):
     async def run() -> None:
         async with daemons(redis_server, 1) as (one,):

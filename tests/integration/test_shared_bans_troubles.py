@@ -7,6 +7,8 @@ import logging
 import time
 from ipaddress import ip_network
 
+import pytest
+
 from logguardd.limiter.ban_text import encode
 from tests.integration.sharing import Daemon, ban, daemons, until
 
@@ -79,6 +81,7 @@ def test_what_was_unbanned_while_a_daemon_was_away_is_not_brought_back(redis_ser
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["found", "told"])
 def test_foreign_and_hostile_data_is_ignored(redis_server, before, caplog):
     good = ban("203.0.113.9")
     hostile = {
