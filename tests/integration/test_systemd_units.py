@@ -11,7 +11,13 @@ from logguardd import config
 from tests.servers.daemon import CHECKOUT
 from tests.servers.process import need
 
-UNITS = ("logguardd.service", "logguardd-firewall.service", "logguardd.socket", "logguardd-tls.socket")
+UNITS = (
+    "logguardd.service",
+    "logguardd-firewall.service",
+    "logguardd-firewall@.service",
+    "logguardd.socket",
+    "logguardd-tls.socket",
+)
 
 
 @pytest.fixture
@@ -39,7 +45,7 @@ def test_verify(units):
     assert mine == []
 
 
-@pytest.mark.parametrize("name", ["logguardd.service", "logguardd-firewall.service"])
+@pytest.mark.parametrize("name", [name for name in UNITS if name.endswith(".service")])
 def test_little_is_exposed(units, name):
     done = analyze("security", "--offline=true", "--threshold=15", str(units / name), units=units)
     if "unrecognized option" in done.stderr:
