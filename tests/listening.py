@@ -71,9 +71,10 @@ class MemorySink:
     def when_room(self, callback: Callable[[], None]) -> None:
         self._waiting.append(callback)
 
-    def make_room(self) -> None:
+    def make_room(self, reads: int | None = None) -> None:
+        """Be no longer full; call so many of those who wait (all), one for a read that there is room for."""
         self.full = False
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting[:reads], self._waiting[len(self._waiting[:reads]) :]
         for callback in waiting:
             asyncio.get_running_loop().call_soon(callback)
 

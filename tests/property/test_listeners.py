@@ -23,6 +23,7 @@ from logguardd.listeners.tls_context import TlsSettings
 from logguardd.listeners.udp import UdpListener
 from tests.listening import Receiving, both_loops, run_on, until
 from tests.servers.certificates import Authority
+from tests.wire import Wire, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,46 +49,6 @@ OFFERS = b"relp_version=0\nrelp_software=test\ncommands=syslog"
 OPEN = b"1 open %d %s\n" % (len(OFFERS), OFFERS)
 
 lively = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def pieces(data: bytes, sizes: Iterable[int]) -> list[bytes]:
-    """Cut data into pieces of these sizes, the last one taking the rest."""
-    cut, position = [], 0
-    for size in sizes:
-        if position >= len(data):
-            break
-        cut.append(data[position : position + size])
-        position += size
-    return [*cut, data[position:]] if position < len(data) else cut
-
-
-class Wire(asyncio.Transport):
-    """A transport that keeps what is written to it: with it a test decides where the reads are cut."""
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("::ffff:192.0.2.1", 5000, 0, 0)})
-        self.written = bytearray()
-        self.closed = False
-
-    def write(self, data) -> None:
-        assert not self.closed
-        self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        assert not self.closed
-
-    resume_reading = pause_reading
-
-    def can_write_eof(self) -> bool:
-        return True
 
 
 def whole(data: bytes) -> tuple[list[bytes], dict[str, int]]:
@@ -301,10 +262,10 @@ def test_rubbish_over_sockets(run, kind, tls_settings):
             more = {"settings": tls_settings} if kind is TlsListener else {}
             async with Receiving(kind, limits=LIMITS, **more) as r:
                 reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
-                for piece in pieces(data, sizes):
-                    writer.write(piece)
-                    await asyncio.sleep(0)
                 with contextlib.suppress(OSError, RuntimeError):  # the listener may have closed already
+                    for piece in pieces(data, sizes):
+                        writer.write(piece)
+                        await asyncio.sleep(0)
                     writer.write_eof()
                     await reader.read()
                 writer.close()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import socket
@@ -13,11 +12,11 @@ import pytest
 
 from logguardd.errors import ConfigError
 from logguardd.listeners.limits import Limits
-from logguardd.listeners.tls import TlsListener
 from logguardd.listeners.tls_context import TlsSettings
 from logguardd.records import SECOND, Origin
-from tests.listening import Receiving, both_loops, run_on, until
+from tests.listening import both_loops, run_on, until
 from tests.servers.certificates import Authority
+from tests.tls_clients import client_context, connect, ended, receiving, turned_away
 
 
 @pytest.fixture(scope="module")
@@ -34,50 +33,6 @@ def server(authority) -> TlsSettings:
 @pytest.fixture(scope="module")
 def mutual(authority, server) -> TlsSettings:
     return TlsSettings(server.certificate, server.private_key, client_ca=str(authority.certificate))
-
-
-def receiving(settings: TlsSettings, *specs: str, **more) -> Receiving:
-    return Receiving(TlsListener, *specs, settings=settings, **more)
-
-
-def client_context(authority: Authority, name: str | None = None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(authority.certificate))
-    if name is not None:
-        certificate, key = authority.issue(name)
-        context.load_cert_chain(certificate, key)
-    return context
-
-
-async def connect(r: Receiving, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", r.port, ssl=context, server_hostname="logs.example.com")
-
-
-async def ended(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Wait until the server has closed, in whatever way."""
-    with contextlib.suppress(OSError):
-        while await asyncio.wait_for(reader.read(1000), 5):
-            pass
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-
-
-async def turned_away(r: Receiving, context: ssl.SSLContext) -> str:
-    """Connect and wait to be closed; return the error that the client saw, if any."""
-    try:
-        reader, writer = await connect(r, context)
-    except OSError as error:
-        return str(error)
-    try:
-        while await asyncio.wait_for(reader.read(1000), 5):
-            pass
-    except OSError as error:
-        return str(error)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-    return ""
 
 
 @both_loops
@@ -250,67 +205,6 @@ def test_handshakes_count_as_connections_and_end_with_the_listener(run, server):
                     await until(lambda: r.refused("max-connections") == 1)
                 await r.listener.stop()
                 assert r.count("connections") == 0
-
-    run_on(run, main())
-
-
-def permitting(mutual: TlsSettings, *peers: str) -> TlsSettings:
-    return TlsSettings(mutual.certificate, mutual.private_key, mutual.client_ca, peers)
-
-
-@both_loops
-@pytest.mark.parametrize("peers", [("WEB1.example.com",), ("*.example.com",), ("other", "*.example.com")])
-def test_permitted_names(run, peers, authority, mutual):
-    async def main():
-        async with receiving(permitting(mutual, *peers)) as r:
-            reader, writer = await connect(r, client_context(authority, "web1.example.com"))
-            writer.write(b"<13>x\n")
-            await until(lambda: r.sink.number == 1)
-            writer.close()
-            await ended(reader, writer)
-
-    run_on(run, main())
-
-
-@both_loops
-@pytest.mark.parametrize("peers", [("web2.example.com",), ("*.example.org",), ("*.web1.example.com",)])
-def test_a_peer_that_is_not_permitted_is_named_for_the_operator(run, peers, authority, mutual, caplog):
-    context = client_context(authority, "web1.example.com")
-    pem = (authority.folder / "web1.example.com.pem").read_text()
-    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest().hex(":").upper()
-
-    async def main():
-        async with receiving(permitting(mutual, *peers)) as r:
-            reader, writer = await connect(r, context)
-            writer.write(b"<13>no\n")
-            await ended(reader, writer)
-            assert r.refused("peer-not-permitted") == 1
-            assert r.sink.number == 0
-
-    with caplog.at_level(logging.WARNING):
-        run_on(run, main())
-    assert (
-        "tls: peer-not-permitted from 127.0.0.1: not in tls.permitted_peers: web1.example.com, 127.0.0.1, ::1, "
-        f"SHA256:{digest}"
-    ) in caplog.text
-
-
-@both_loops
-@pytest.mark.parametrize("kind", ["sha1", "sha256"])
-def test_permitted_fingerprints(run, kind, authority, mutual):
-    context = client_context(authority, "web3.example.com")
-    pem = (authority.folder / "web3.example.com.pem").read_text()
-    digest = hashlib.new(kind, ssl.PEM_cert_to_DER_cert(pem)).digest()
-
-    async def main():
-        async with receiving(permitting(mutual, f"{kind.upper()}:{digest.hex(':').upper()}")) as r:
-            reader, writer = await connect(r, context)
-            writer.write(b"<13>x\n")
-            await until(lambda: r.sink.number == 1)
-            writer.close()
-            await ended(reader, writer)
-            await turned_away(r, client_context(authority, "web4.example.com"))
-            assert r.refused("peer-not-permitted") == 1
 
     run_on(run, main())
 
