@@ -13,6 +13,8 @@ _log = logging.getLogger(__name__)
 
 #: Seconds between two log lines of one reason.
 QUIET = 10.0
+# Reasons that are the order of the day; the others are for the operator to look at.
+_USUAL = frozenset({"idle", "disconnected", "stopping"})
 
 
 class Refusals:
@@ -34,4 +36,5 @@ class Refusals:
         self._told[reason] = now
         untold = self._untold.pop(reason, 0)
         more = f" ({untold} more since the last such line)" if untold else ""
-        _log.warning("%s: %s from %s: %s%s", self._transport, reason, peer, detail, more)
+        level = logging.INFO if reason in _USUAL else logging.WARNING
+        _log.log(level, "%s: %s from %s: %s%s", self._transport, reason, peer, detail, more)

@@ -66,6 +66,7 @@ class UdpListener:
         self._buffer_size = buffer_size
         self._senders = Senders(self.transport, self._limits.allowed_senders)
         self._sockets: list[_Socket] = []
+        self._error = ""
         self._sampling: asyncio.TimerHandle | None = None
         self._messages = metrics.messages.labels(self.transport)
         self._bytes = metrics.bytes.labels(self.transport)
@@ -152,7 +153,9 @@ class UdpListener:
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
-            _log.warning("%s: %s", self.key, error)
+            if str(error) != self._error:  # the same one may come with every turn
+                self._error = str(error)
+                _log.warning("%s: %s", self.key, error)
         received = 0
         for host, payloads in by_host.items():
             received += len(payloads)
