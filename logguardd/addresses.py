@@ -54,8 +54,11 @@ def exact(element: pp.ParserElement) -> pp.ParserElement:
 
 
 def joined(*parts: pp.ParserElement) -> pp.ParserElement:
-    """Return the parts one after the other as one token, with no blanks between them."""
-    return exact(pp.Combine(exact(pp.And(list(parts)))))
+    """Return the parts one after the other as one token, with no blanks between them.
+
+    pyparsing's Combine does the same, but copies all that is in it again at every level.
+    """
+    return exact(pp.And(list(parts))).set_parse_action(lambda tokens: "".join(tokens))  # noqa: PLW0108 - looked at
 
 
 def first_of(*choices: pp.ParserElement) -> pp.ParserElement:

@@ -144,7 +144,7 @@ def _all(*parts: pp.ParserElement) -> pp.ParserElement:
 
 def _caseless(word: str) -> pp.ParserElement:
     """Return the word in letters of either case; pyparsing's own way takes more letters for equal than ASCII's."""
-    return joined(*(exact(pp.Char(letter + letter.upper())) for letter in word))
+    return exact(pp.Combine(pp.And([exact(pp.Char(letter + letter.upper())) for letter in word])))
 
 
 def _longest_first(words: tuple[str, ...]) -> list[str]:

@@ -79,7 +79,7 @@ LONGEST_NAME, MOST_BETWEEN = 64, 4
 REACH = LONGEST_NAME + MOST_BETWEEN + max(len(label) for label in LABELS) + 2
 #: More than a name, its colon and an address may have before any place that a hint finds.
 _LONGEST_RUN = 160
-_WORD_BACKWARDS = re.compile(f"[{WORD}]*")
+_WORD_BACKWARDS = _WORD_RUN = re.compile(f"[{WORD}]*")
 
 #: What every message with an address has somewhere; quick to look for.
 _FOUR = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
@@ -163,6 +163,9 @@ def _finds(message: str, hints: re.Pattern[str]) -> list[Find]:
         bracket = _ADDRESS.match(message, start - 1) if message[start - 1 : start] == "[" else None
         found = bracket or _ADDRESS.match(message, start)
         if found is None or found.start() < end:
+            # No other hint in the run can do better; hostile lines have thousands.
+            run = _WORD_RUN.match(message, place)
+            end = run.end() if run else place
             continue
         end = found.end()
         inside, port1, name, four, port2, six, port3, slash, port4, port5 = found.groups()

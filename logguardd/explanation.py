@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from logguardd.addresses import special
@@ -15,6 +16,8 @@ from logguardd.structure import free_before_address
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from logguardd.grammar import Reference
+    from logguardd.patterns import Sequence as Tree
     from logguardd.records import Record, Rule
     from logguardd.rulefile import Pattern, RuleText
 
@@ -76,12 +79,17 @@ def try_pattern(rule: str, pattern: Pattern, message: str) -> tuple[Tried, Mappi
     if not any(message.startswith(start) for start in starts):
         reached = max(_common(start, message) for start in starts)
         return Tried(rule, pattern.text, matched=False, reached=reached, reason=_stop(message, reached)), None
-    found = reference(pattern.tree).tokens(message)
+    found = _reference(pattern.tree).tokens(message)
     if isinstance(found, int):
         return Tried(rule, pattern.text, matched=False, reached=found, reason=_stop(message, found)), None
     values = tuple((token.kind.name, value) for token, value in found)
     fields = {token.kind.field: value for token, value in found if token.kind.field}
     return Tried(rule, pattern.text, matched=True, values=values, reached=len(message)), fields
+
+
+@lru_cache(maxsize=64)
+def _reference(tree: Tree) -> Reference:
+    return reference(tree)
 
 
 def _common(one: str, other: str) -> int:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 class Kind:
     """A kind of token: its name, the field of a match that its value fills, and what text it stands for.
 
-    ``most`` is the greatest length; ``free`` marks text that may hold anything, the pattern's own words included.
+    ``most`` is the greatest length (0: as long as the message); ``free`` marks text that may hold anything, the pattern's own words included.
     ``selfdelimiting`` kinds know their own end, so that any token may follow at once.
     """
 
@@ -36,10 +36,10 @@ KINDS = {
         Kind("int", "a whole number", 20),
         Kind("hex", "a hexadecimal number", 64),
         Kind("status", "three digits", 3),
-        Kind("quoted", 'text in double quotes, \\" being a quote in it', 8192, selfdelimiting=True),
+        Kind("quoted", 'text in double quotes, \\" being a quote in it', 0, selfdelimiting=True),
         Kind("time", "a time in square brackets", 64, selfdelimiting=True),
         Kind("prefix", "a netfilter log prefix: no =", 64),
-        Kind("fields", "KEY=VALUE words, each with the blank after it", 8192),
+        Kind("fields", "KEY=VALUE words, each with the blank after it", 0),
         Kind("user", "the user, any text, also none", 1024, field="user", free=True),
         Kind("text", "any text, also none", 8192, free=True),
     )

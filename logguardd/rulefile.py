@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")
 _HEADER = re.compile(r"^[ \t]*\[\[[ \t]*rule[ \t]*\]\]", re.MULTILINE)
-_KEYS = ("name", "description", "app_name", "match", "service", "tags", "severity", "attack", "example", "ignore")
+#: Keys of a rule.
+KEYS = ("name", "description", "app_name", "match", "service", "tags", "severity", "attack", "example", "ignore")
 #: Keys of an example that is a table, and the field of a match whose value each states.
 EXPECTED = ("address", "source_port", "port", "protocol", "user", "times")
 _MOST = 256
@@ -112,7 +113,7 @@ class _Reader:
     def rule(self) -> RuleText:
         """Check every key and return the rule."""
         table = self._table
-        check_keys(self._where + (f", rule {table['name']}" if "name" in table else ""), table, _KEYS)
+        check_keys(self._where + (f", rule {table['name']}" if "name" in table else ""), table, KEYS)
         if "name" not in table:
             self._fail("name", "missing; every rule needs a name of its own")
         name = self._name("name", table["name"])

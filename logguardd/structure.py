@@ -31,6 +31,7 @@ def link(tree: Sequence) -> Sequence:
     """
     _orders(tree)
     _check_fields(tree)
+    _check_cost(tree)
     return _link(tree, _END, later=False, certain=False, bracketed=False)
 
 
@@ -200,6 +201,22 @@ def _orders(tree: Sequence) -> frozenset[str]:
         return states
 
     return walk(tree, frozenset({"none"}))
+
+
+def _check_cost(nodes: Sequence, *, after_free: bool = False) -> bool:
+    """Refuse <fields> after free text: it would be looked for at every character, and may be long each time."""
+    for node in nodes:
+        match node:
+            case Token(kind=kind):
+                if after_free and kind.name == "fields":
+                    _fail(node, "stands after free text, which would take too long on hostile messages; use <text>")
+                after_free |= kind.free
+            case Optional(body=body):
+                after_free |= _check_cost(body, after_free=after_free)
+            case Choice(alternatives=alternatives):
+                ends = [_check_cost(body, after_free=after_free) for body in alternatives]
+                after_free = any(ends)
+    return after_free
 
 
 def _check_fields(tree: Sequence) -> None:
