@@ -1,7 +1,7 @@
 # Everything stands on .venv, which `make setup` makes: Debian packages where missing (as root or through sudo), then pip.
 BIN := .venv/bin
 
-.PHONY: help setup run test check bench clean
+.PHONY: help setup run test check bench man deb rpm test-packages clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -32,6 +32,24 @@ check: .venv/ready-test
 ## make bench   a table of figures; JSON=file for JSON, QUICK=1 for a short one
 bench: .venv/ready-test
 	$(BIN)/python -m tests.benchmarks $(if $(JSON),--json $(JSON)) $(if $(QUICK),--quick)
+
+## make man     write the generated parts of docs/man anew
+man: .venv/ready-test
+	$(BIN)/python scripts/make_man.py
+
+## make deb     build dist/logguardd_*.deb from what is committed
+deb:
+	scripts/build-deb.sh $(VERSION)
+
+## make rpm     build dist/logguardd-*.rpm from what is committed
+rpm:
+	scripts/build-rpm.sh
+
+## make test-packages   build the packages and try them on booted Debians; takes root and minutes
+test-packages: .venv/ready-packages
+	$(BIN)/pytest tests/system $(PYTEST)
+.venv/ready-packages: .venv/ready-test
+	scripts/setup.sh packages
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis run

@@ -2,6 +2,7 @@
 # Install what is missing, then make .venv with logguardd in it.
 #   scripts/setup.sh        what the daemon needs
 #   scripts/setup.sh test   that, and the servers and tools of the tests
+#   scripts/setup.sh packages   that, and what builds packages and boots machines to try them on
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-run}
@@ -28,7 +29,7 @@ need pkg-config pkg-config
 need /usr/include/systemd/sd-daemon.h libsystemd-dev
 "$PYTHON" -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
     2>/dev/null || missing="$missing python3-dev"
-if [ "$what" = test ]; then
+if [ "$what" != run ]; then
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
     need psql postgresql-client
     need redis-server redis-server
@@ -46,6 +47,18 @@ if [ "$what" = test ]; then
     need logger bsdutils
     need setpriv util-linux
     need curl curl
+    need mandoc mandoc
+fi
+if [ "$what" = packages ]; then
+    need git git
+    need dpkg-buildpackage dpkg-dev
+    need lintian lintian
+    need rpmbuild rpm
+    need rpmlint rpmlint
+    need apparmor_parser apparmor
+    need debootstrap debootstrap
+    need systemd-nspawn systemd-container
+    need ssh openssh-client
 fi
 
 if [ -n "$missing" ]; then
@@ -63,11 +76,12 @@ fi
 
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 extras=""
-[ "$what" = test ] && extras="[test,check]"
+[ "$what" != run ] && extras="[test,check]"
 .venv/bin/python -m pip install -q --disable-pip-version-check -e ".$extras"
 .venv/bin/python -c 'import systemd.journal' 2>/dev/null ||
     .venv/bin/python -m pip install -q --disable-pip-version-check "systemd-python>=235" ||
     echo "setup: systemd-python could not be built; logguardd logs to standard error instead of the journal's API"
 touch .venv/ready
-[ "$what" = test ] && touch .venv/ready-test
+[ "$what" != run ] && touch .venv/ready-test
+[ "$what" = packages ] && touch .venv/ready-packages
 exit 0
