@@ -13,9 +13,9 @@ from logguardd.grammar import parse
 from logguardd.patterns import Choice, Literal, Optional, Token, Until
 from logguardd.rulefile import read
 
-SHORT, LONG = 16_384, 65_536
-#: Linear time gives LONG / SHORT = 4, quadratic time 16. Less than this many seconds is noise.
-MOST_RATIO, NOISE = 9, 0.002
+SHORT, LONG = 8_192, 65_536
+#: Linear time gives LONG / SHORT = 8, quadratic time 64. Less than this many seconds is noise.
+MOST_RATIO, NOISE = 24, 0.002
 PATTERNS = (
     "<text> a <text> b <text> c <user> d <ip>",
     "<text>x<word>y<word>z",
