@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logguardd.limiter.memory import MemoryLimiter
@@ -63,15 +63,20 @@ def histories(draw: st.DrawFn, late: int = 0) -> list[Tally]:
 
 
 def judged(limiter: MemoryLimiter, tallies: list[Tally]) -> list[Verdict]:
-    return [verdict for tally in tallies for verdict in asyncio.run(limiter.count([tally]))]
+    async def run() -> list[Verdict]:
+        return [verdict for tally in tallies for verdict in await limiter.count([tally])]
+
+    return asyncio.run(run())
 
 
+@settings(deadline=None)
 @given(histories())
 def test_marks_in_order_are_judged_exactly(tallies: list[Tally]) -> None:
     oracle = Oracle()
     assert judged(MemoryLimiter(), tallies) == [oracle.count(tally) for tally in tallies]
 
 
+@settings(deadline=None)
 @given(histories(late=60))
 def test_late_marks_are_never_counted_too_high(tallies: list[Tally]) -> None:
     oracle = Oracle()
@@ -80,6 +85,7 @@ def test_late_marks_are_never_counted_too_high(tallies: list[Tally]) -> None:
         assert got.hits <= expected.hits
 
 
+@settings(deadline=None)
 @given(histories(late=5))
 def test_a_few_late_marks_are_judged_exactly(tallies: list[Tally]) -> None:
     # Exact as long as no more than one newer mark of the key came before: here, one mark a tally, two a key.
@@ -89,6 +95,7 @@ def test_a_few_late_marks_are_judged_exactly(tallies: list[Tally]) -> None:
         assert judged(limiter, [one])[0].exceeded_at == oracle.count(one).exceeded_at
 
 
+@settings(deadline=None)
 @given(histories(late=60), st.data())
 def test_hits_counted_twice_change_nothing(tallies: list[Tally], data: st.DataObject) -> None:
     once, twice = MemoryLimiter(), MemoryLimiter()
@@ -106,6 +113,7 @@ def test_hits_counted_twice_change_nothing(tallies: list[Tally], data: st.DataOb
         assert twice.members == once.members
 
 
+@settings(deadline=None)
 @given(histories())
 def test_a_batch_counted_again_gives_the_same_verdict(tallies: list[Tally]) -> None:
     limiter = MemoryLimiter()
@@ -115,6 +123,7 @@ def test_a_batch_counted_again_gives_the_same_verdict(tallies: list[Tally]) -> N
         assert judged(limiter, [batch]) == judged(limiter, [batch])
 
 
+@settings(deadline=None)
 @given(histories(late=60))
 def test_what_is_kept_is_bounded_and_does_not_depend_on_order(tallies: list[Tally]) -> None:
     forward, backward = MemoryLimiter(), MemoryLimiter()

@@ -4,7 +4,7 @@ import json
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logguardd.limiter.ban_text import MAX_BAN, decode, encode, key_of, name_of
@@ -128,12 +128,14 @@ def test_what_is_no_ban_at_all(text):
         decode(NAME, text, NOW)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_anything_is_a_ban_or_a_value_error(text: bytes) -> None:
     with pytest.raises(ValueError):
         decode(NAME, text, NOW)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
