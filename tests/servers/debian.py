@@ -24,7 +24,7 @@ SUITES = {"bookworm": 12, "trixie": 13}
 # What a small server has before anything is installed on it.
 PACKAGES = ("ca-certificates", "dbus", "iproute2", "openssh-server", "procps", "rsyslog", "systemd", "systemd-sysv")
 # Made again when any of this changes.
-_RECIPE = 1
+_RECIPE = 2
 _DAY = 86400
 _APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y")
 
@@ -98,6 +98,8 @@ def _make(debootstrap: str, suite: str, mirror: dict[str, str], folder: Path) ->
     (folder / "etc/apt/apt.conf.d/90host").write_text(_settings(folder))
     # The trees are thrown away: nothing has to survive a power failure.
     (folder / "etc/dpkg/dpkg.cfg.d/unsafe-io").write_text("force-unsafe-io\n")
+    for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
+        (folder / "etc/systemd/system" / timer).symlink_to("/dev/null")
     own = [file for file in Path("/usr/local/share/ca-certificates").glob("**/*.crt") if file.is_file()]
     for number, file in enumerate(own):
         shutil.copy(file, folder / f"usr/local/share/ca-certificates/host-{number}.crt")

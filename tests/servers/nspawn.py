@@ -64,7 +64,7 @@ class Guest:
         for part in ("upper", "work", "root", "shared"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / "machine-id").write_text(uuid.uuid4().hex + "\n")
-        (folder / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{hosts}")
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n{hosts}")
         self._tree = debian.tree(suite)
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
@@ -147,7 +147,7 @@ class Guest:
         """Run ``apt-get ARGV`` with its downloads made beforehand; return its output, that of maintainer scripts too."""
         apt = ("apt-get", "-q", "-y")
         self.run(*apt, "--download-only", *argv, timeout=timeout, mirror=True)
-        done = self.run(*apt, "--no-download", *argv, timeout=timeout)
+        done = self.run(*apt, *argv, timeout=timeout)
         return done.stdout + done.stderr
 
     def file(self, path: str) -> str:
