@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from logguardd.addresses import normal, special
 from logguardd.endpoints import endpoints
 from logguardd.grammar import MOST, expression_of, short
-from logguardd.patterns import Choice, Literal, Optional
+from logguardd.patterns import Choice, Literal, Optional, Until
 from logguardd.records import Match
 
 if TYPE_CHECKING:
@@ -38,13 +38,15 @@ _FIELDS = ("address", "source_port", "port", "protocol", "user")
 class Candidate(NamedTuple):
     """One compiled pattern of a rule.
 
-    ``groups`` are the group numbers of _FIELDS (for a field it lacks, of a group that never takes part); ``others``
+    ``short``: it claims only messages that may not have been cut. ``needs`` is text that every message of it has, "" where
+    its beginning already tells. ``groups`` are the group numbers of _FIELDS (for a field it lacks, of a group that never takes part); ``others``
     are further groups of the same fields, in alternatives.
     """
 
     rule: Rule
     match: Callable[[str], re.Match[str] | None]
     short: bool
+    needs: str
     heads: frozenset[str]
     groups: tuple[int, ...]
     others: tuple[tuple[int, int], ...]
@@ -131,7 +133,20 @@ def candidate(rule: Rule, tree: Tree) -> Candidate:
             else:
                 others.append((field, number))
     expression = re.compile(made.text + "(?:(?!)())?", re.DOTALL)
-    return Candidate(rule, expression.match, made.short, heads(tree), tuple(groups), tuple(others))
+    starts = heads(tree)
+    needs = _longest_literal(tree) if "" in starts else ""
+    return Candidate(rule, expression.match, made.short, needs, starts, tuple(groups), tuple(others))
+
+
+def _longest_literal(tree: Tree) -> str:
+    """Return the longest text that stands in every message of a pattern."""
+    texts = [""]
+    for node in tree:
+        if isinstance(node, Literal):
+            texts.append(node.text)
+        elif isinstance(node, Until):
+            texts.append(_longest_literal(node.body))
+    return max(texts, key=len)
 
 
 def table(candidates: Sequence[Candidate]) -> Table:
@@ -149,6 +164,11 @@ class Matcher:
     def __init__(self, patterns: Sequence[tuple[Rule, Tree]]) -> None:
         """Compile (rule, pattern) pairs, in the order in which they are tried."""
         self._candidates = tuple(candidate(rule, tree) for rule, tree in patterns)
+        groups: dict[tuple[str, ...], tuple[Rule, list[int]]] = {}
+        for number, each in enumerate(self._candidates):
+            groups.setdefault(each.rule.app_name, (each.rule, []))[1].append(number)
+        #: A rule of each list of app_names, and the numbers of all candidates with that list.
+        self._groups = tuple(groups.values())
         self._by_name: dict[str | None, Table] = {}
         self._by_rules: dict[tuple[int, ...], Table] = {}
 
@@ -170,7 +190,7 @@ class Matcher:
                 candidates = tables.get(message[:length])
                 if candidates is not None:
                     for each in candidates:
-                        if each.short and len(message) > MOST:
+                        if (each.short and len(message) > MOST) or each.needs not in message:
                             continue
                         match = each.match(message)
                         if match is not None and (not each.short or short(message)):
@@ -194,7 +214,7 @@ class Matcher:
 
     def _table(self, name: str | None) -> Table:
         """Find the table of an app_name; tables are shared by all names that the same rules apply to."""
-        chosen = tuple(i for i, each in enumerate(self._candidates) if applies(each.rule, name))
+        chosen = tuple(sorted(i for rule, numbers in self._groups if applies(rule, name) for i in numbers))
         made = self._by_rules.get(chosen)
         if made is None:
             if len(self._by_rules) >= _TABLES:
