@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_BAN = 8_192
 _MAX_EVIDENCE = 4_096
+# Python's own limit is far above what PostgreSQL takes, from 3.12 on.
+_DEEPEST = 16
 _MAX_JAIL, _MAX_REASON = 64, 512
 _MAX_PORT = 65_535
 _MAX_COUNT = 10**9
@@ -103,12 +105,19 @@ def _text(value: Mapping[str, object], key: str, most: int) -> str:
 def _evidence(value: object) -> Mapping[str, object]:
     if type(value) is not dict:
         raise ValueError("evidence is not an object")
+    if _deeper(value, _DEEPEST):
+        raise ValueError("nested too deeply")
     # PostgreSQL takes neither NUL nor lone surrogates.
     text = json.dumps(value, ensure_ascii=False)
     text.encode()
     if "\\u0000" in text:
         raise ValueError("a NUL in the evidence")
     return value
+
+
+def _deeper(value: object, most: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most == 0 or any(_deeper(each, most - 1) for each in inner)
 
 
 def _printable(text: str, most: int) -> str:
