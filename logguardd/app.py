@@ -26,6 +26,7 @@ from logguardd.jails import counts
 from logguardd.journal.intake import Intake
 from logguardd.judge import Judge
 from logguardd.limiter.breaker import Breaker
+from logguardd.listeners.activation import Inherited
 from logguardd.listeners.tls import TlsListener
 from logguardd.metrics import Metrics
 from logguardd.operations import Operations
@@ -102,7 +103,8 @@ class Daemon:
         jails = build.jails(settings)
         self.journal = build.journal(settings)
         self.intake = Intake(self.journal, self.metrics, now)
-        self.listeners = build.listeners(settings, self.intake, self.metrics)
+        self._inherited = Inherited.from_environment()
+        self.listeners = build.listeners(settings, self.intake, self.metrics, self._inherited)
         self.archive = build.archive(settings)
         self.limiter, self.shared = build.limiter(settings, self.metrics)
         self.book = BanBook()
@@ -159,6 +161,7 @@ class Daemon:
             enforcer=self.enforcer,
             followers=self.followers,
             printing=self.printing,
+            shared=self.shared,
             breaker=self.limiter if isinstance(self.limiter, Breaker) else None,
             backend=self.settings.firewall.backend,
             listening=lambda: {each.transport: each.addresses for each in self.listeners},
@@ -177,8 +180,11 @@ class Daemon:
             await self.follow_server.start()
         for listener in self.listeners:
             await listener.start()
+        for name in self._inherited.unused():
+            _LOG.warning("systemd passed a socket that no listen key takes: %s", name)
         await self.web.start()
         if self.shared is not None:
+            self.shared.publish(self.book.snapshot())
             await self.shared.start(self.enforcer.foreign)
         upkeep = Upkeep(
             journal=self.journal,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from logguardd.archive import Archive
     from logguardd.followers import Followers
     from logguardd.listeners import Sink
+    from logguardd.listeners.activation import Inherited
     from logguardd.metrics import Metrics
     from logguardd.settings import Config
 
@@ -60,7 +61,7 @@ def limiter(config: Config, metrics: Metrics) -> tuple[MemoryLimiter | Breaker, 
     url = config.limiter.url
     if url.startswith("memory:"):
         return memory, None
-    return Breaker(RedisLimiter(url, metrics), memory, metrics), SharedBans(url)
+    return Breaker(RedisLimiter(url, metrics), memory, metrics), SharedBans(url, metrics)
 
 
 def jails(config: Config) -> list[Jail]:
@@ -106,8 +107,8 @@ def tls_settings(config: Config) -> TlsSettings:
     return TlsSettings(tls.certificate, tls.private_key, tls.client_ca, tls.permitted_peers)
 
 
-def listeners(config: Config, sink: Sink, metrics: Metrics) -> list[Listener]:
-    """Return the listeners, not yet started; raise ConfigError for certificates that are no good."""
+def listeners(config: Config, sink: Sink, metrics: Metrics, inherited: Inherited) -> list[Listener]:
+    """Return the listeners, which take systemd's sockets when started; ConfigError for certificates that are no good."""
     given = config.listen
     limits = Limits(
         max_message=given.max_message,
@@ -115,7 +116,6 @@ def listeners(config: Config, sink: Sink, metrics: Metrics) -> list[Listener]:
         idle_timeout=given.idle_timeout,
         allowed_senders=given.allowed_senders,
     )
-    inherited = Inherited.from_environment()
     made: list[Listener] = []
     if given.udp:
         made.append(UdpListener(given.udp, sink, metrics, limits, inherited=inherited))
@@ -125,8 +125,6 @@ def listeners(config: Config, sink: Sink, metrics: Metrics) -> list[Listener]:
         made.append(TlsListener(given.tls, tls_settings(config), sink, metrics, limits, inherited=inherited))
     if given.relp:
         made.append(RelpListener(given.relp, sink, metrics, limits, inherited=inherited))
-    for name in inherited.unused():
-        _LOG.warning("systemd passed a socket that no listen key takes: %s", name)
     return made
 
 

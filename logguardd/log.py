@@ -14,6 +14,7 @@ import time
 import traceback
 from datetime import UTC, datetime
 from logging.handlers import SysLogHandler
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from logguardd import urls
@@ -23,7 +24,7 @@ from logguardd.notation import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
 
-#: The name under which journald and the system log file what we say.
+#: The name under which journald and the system log file what we say, unless a program of ours has a longer one.
 IDENTIFIER = "logguardd"
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -62,7 +63,7 @@ def _handler(form: str, stream: TextIO, *, detached: bool) -> logging.Handler:
     if detached and os.path.exists(_DEV_LOG):  # noqa: PTH110 - a socket, not a file
         handler = SysLogHandler(_DEV_LOG, facility=SysLogHandler.LOG_DAEMON)
         handler.append_nul = False
-        handler.ident = f"{IDENTIFIER}[{os.getpid()}]: "
+        handler.ident = f"{_identifier()}[{os.getpid()}]: "
         handler.setFormatter(Json() if form == "json" else Text("{text}"))
         return handler
     if form == "auto" and under_journald(stream):
@@ -83,9 +84,14 @@ def _journald() -> logging.Handler | None:
         from systemd.journal import JournalHandler  # noqa: PLC0415 - optional
     except ImportError:
         return None
-    handler: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER=IDENTIFIER)
+    handler: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER=_identifier())
     handler.setFormatter(Text("{text}"))
     return handler
+
+
+def _identifier() -> str:
+    program = Path(sys.argv[0]).name
+    return program if program.startswith(IDENTIFIER) else IDENTIFIER
 
 
 def under_journald(stream: TextIO) -> bool:

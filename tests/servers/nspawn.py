@@ -41,7 +41,7 @@ if [ ! -e "$folder/root/etc" ] && ! mount -t overlay overlay \
     -o "lowerdir=$tree,upperdir=$folder/upper,workdir=$folder/work" "$folder/root"; then
     cp -a --reflink=auto "$tree/." "$folder/root/"
 fi
-[ -d "$folder/root/logguardd" ] || mkdir "$folder/root/logguardd"
+[ -d "$folder/root/shared" ] || mkdir "$folder/root/shared"
 echo "$machine" > "$folder/root/etc/hostname"
 [ -e "$folder/booted" ] || cp "$folder/machine-id" "$folder/root/etc/machine-id"
 cp "$folder/hosts" "$folder/root/etc/hosts"
@@ -53,7 +53,7 @@ exec "$@"
 
 
 class Guest:
-    """One booted Debian. ``folder`` on the host is /logguardd inside: the way in and out for files."""
+    """One booted Debian. ``folder`` on the host is /shared inside: the way in and out for files."""
 
     def __init__(self, suite: str, name: str, space: Netns, folder: Path, hosts: str = "") -> None:
         need_root()
@@ -80,7 +80,7 @@ class Guest:
             "--boot", f"--directory={self.folder / 'root'}", f"--machine={self.name}-{os.getpid()}",
             f"--hostname={self.name}", f"--network-namespace-path=/run/netns/{self.space.name}",
             "--capability=CAP_NET_ADMIN", "--console=pipe", "--link-journal=no", "--resolv-conf=replace-host",
-            "--timezone=off", f"--bind={self.shared}:/logguardd",
+            "--timezone=off", f"--bind={self.shared}:/shared",
             f"--bind={debian.archives(self.suite)}:/var/cache/apt/archives",
         ]  # fmt: skip
         with self.console.open("ab") as output:

@@ -47,7 +47,9 @@ def build(folder: Path) -> Packages:
     earlier = _clone(folder / "earlier")
     shipped = earlier / "etc/logguardd.toml"
     shipped.write_text(EARLIER_LINE + shipped.read_text())
-    _checked("git", "-c", "user.name=test", "-c", "user.email=test@example.net", "commit", "-qam", "Earlier", cwd=earlier)
+    _checked(
+        "git", "-c", "user.name=test", "-c", "user.email=test@example.net", "commit", "-qam", "Earlier", cwd=earlier
+    )
     version = re.search(r"\((.*?)\)", (current / "packaging/debian/changelog").read_text())[1]  # type: ignore[index]
     # The unit tests of the same code run once, in the other build.
     _checked("scripts/build-deb.sh", f"{version}~earlier", cwd=earlier, DEB_BUILD_OPTIONS="nocheck")

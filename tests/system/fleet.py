@@ -1,8 +1,8 @@
 """A fleet of two booted Debians and an attacker, each in a network of its own, with a router between them.
 
-    server 10.20.1.2, fd20:1::2 ──┐
-    client 10.20.2.2, fd20:2::2 ──┼── router, .1
-    attacker 203.0.113.66, 2001:db8:66::66 ──┘
+server 10.20.1.2, fd20:1::2 ──┐
+client 10.20.2.2, fd20:2::2 ──┼── router, .1
+attacker 203.0.113.66, 2001:db8:66::66 ──┘
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ class Fleet:
         self._spaces: list[Netns] = []
         self._guests: list[Guest] = []
         router = self._space()
-        router.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding")
+        router.run(
+            "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"
+        )
         server = self._behind(router, ["10.20.1.1/24", "fd20:1::1/64"], [f"{SERVER}/24", "fd20:1::2/64"])
         client = self._behind(router, ["10.20.2.1/24", "fd20:2::1/64"], [f"{CLIENT}/24", "fd20:2::2/64"])
-        self.attacker = self._behind(router, ["203.0.113.1/24", "2001:db8:66::1/64"], [f"{ATTACKER}/24", f"{ATTACKER6}/64"])
+        self.attacker = self._behind(
+            router, ["203.0.113.1/24", "2001:db8:66::1/64"], [f"{ATTACKER}/24", f"{ATTACKER6}/64"]
+        )
         self.server = self._guest(server_suite, "logs", server)
         self.client = self._guest(client_suite, "web", client)
 
@@ -115,4 +119,4 @@ def wait_active(guest: Guest, unit: str, timeout: float = 30) -> None:
 def install(guest: Guest, package: Path, *options: str) -> str:
     """`apt install ./PACKAGE` as an administrator does; return what was said."""
     shutil.copy(package, guest.shared)
-    return guest.apt("install", *options, f"/logguardd/{package.name}")
+    return guest.apt("install", *options, f"/shared/{package.name}")

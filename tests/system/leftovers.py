@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Where others note what they did: apt, dpkg, the journal, Python, and files of a moment.
 _OTHERS = (
     "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/apt", "/var/log/journal", "/var/log/postgresql",
-    "/var/lib/postgresql", "/var/lib/redis", "/tmp", "/var/tmp", "/logguardd", "/root",
+    "/var/lib/postgresql", "/var/lib/redis", "/tmp", "/var/tmp", "/shared", "/root",
 )  # fmt: skip
 _LIST = (
     "find / -xdev "
@@ -36,14 +36,14 @@ def remember(guest: Guest, package: Path) -> None:
     ).stdout.strip()
     guest.apt("satisfy", "--no-install-recommends", depends)
     for name, text in _look(guest).items():
-        guest.write(f"/logguardd/before/{name}", text)
+        guest.write(f"/shared/before/{name}", text)
 
 
 def leftovers(guest: Guest) -> dict[str, list[str]]:
     """Return what is there now and was not then, or the other way round, by kind; kinds without a difference are left out."""
     found = {}
     for name, text in _look(guest).items():
-        before, after = set(guest.file(f"/logguardd/before/{name}").splitlines()), set(text.splitlines())
+        before, after = set(guest.file(f"/shared/before/{name}").splitlines()), set(text.splitlines())
         if before != after:
             found[name] = sorted([f"+ {line}" for line in after - before] + [f"- {line}" for line in before - after])
     return found

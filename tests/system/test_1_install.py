@@ -59,8 +59,10 @@ def test_little_is_exposed(server):
 def test_messages_are_kept_at_once(server):
     server.sh("logger --server 127.0.0.1 --port 514 --udp --rfc5424 'first of all'")
     wait_until(
-        lambda: "first of all" in server.sh("strings -n 5 /var/lib/logguardd/journal.db* 2>/dev/null || true")
-        or server.sh("grep -c 'first of all' /var/lib/logguardd/*.db* | grep -v ':0' || true"),
+        lambda: (
+            "first of all" in server.sh("strings -n 5 /var/lib/logguardd/journal.db* 2>/dev/null || true")
+            or server.sh("grep -c 'first of all' /var/lib/logguardd/*.db* | grep -v ':0' || true")
+        ),
         what="the message in the journal",
     )
 

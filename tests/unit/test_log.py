@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,3 +142,28 @@ def test_under_journald_lines_carry_their_priority(root, monkeypatch, tmp_path):
         monkeypatch.setenv("JOURNAL_STREAM", "1:2")
         assert not log.under_journald(stream)
     assert not log.under_journald(io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("program", "identifier"),
+    [
+        ("/usr/bin/logguardd-firewall", "logguardd-firewall"),
+        ("/usr/bin/logguardd", "logguardd"),
+        ("cli.py", "logguardd"),
+    ],
+)
+def test_each_program_has_its_name_in_the_journal(root, monkeypatch, tmp_path, program, identifier):
+    given = {}
+
+    class JournalHandler(logging.Handler):
+        def __init__(self, **fields):
+            super().__init__()
+            given.update(fields)
+
+    monkeypatch.setitem(sys.modules, "systemd.journal", SimpleNamespace(JournalHandler=JournalHandler))
+    monkeypatch.setattr(sys, "argv", [program])
+    with (tmp_path / "journal").open("w") as stream:
+        status = (tmp_path / "journal").stat()
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        log.configure("info", "auto", stream=stream)
+    assert given == {"SYSLOG_IDENTIFIER": identifier}
