@@ -35,8 +35,8 @@ RETRY = 1.0
 class Publisher(Protocol):
     """Somebody else who is told of every change of ours: the other daemons, a printer."""
 
-    def publish(self, add: Sequence[Ban], remove: Sequence[Ban]) -> None:
-        """Take note, without waiting."""
+    def publish(self, add: Iterable[Ban], remove: Iterable[Ban] = ()) -> None:
+        """Take note, without waiting; a ban in ``add`` replaces one of its key in ``remove``."""
 
 
 class Enforcer:
@@ -91,18 +91,25 @@ class Enforcer:
 
     def replace(self, ban: Ban) -> None:
         """Put an operator's ban into force, whatever ban of the same network and port there was."""
-        self._changed([self._book.replace(ban)], ())
+        former = self._book.get(*ban.key)
+        self._changed([self._book.replace(ban)], (), share=(former,) if former else ())
         self._metrics.bans.labels(ban.jail).inc()
 
     def end(self, bans: Iterable[Ban]) -> None:
-        """End bans before their time."""
+        """End bans before their time, here and at the other daemons."""
+        ended = self._remove(bans)
+        self._changed((), ended, share=ended)
+
+    def _remove(self, bans: Iterable[Ban]) -> list[Ban]:
         now = self._clock()
-        self._changed((), [ended for ban in bans for ended in self._book.remove(ban.network, ban.port, now)])
+        return [ended for ban in bans for ended in self._book.remove(ban.network, ban.port, now)]
 
     def foreign(self, add: Sequence[Ban], remove: Sequence[Ban]) -> None:
         """Take over what another daemon did; our own allowlist counts here too."""
         now = self._clock()
-        ended = [old for ban in remove for old in self._book.remove(ban.network, ban.port, now)]
+        # A ban that began after what they lifted had ended is another one.
+        lifted = [ban for ban in remove if (held := self._book.get(*ban.key)) and held.since <= (ban.until or now)]
+        ended = self._remove(lifted)
         wanted = [ban for ban in add if ban.active(now) and self._allowlist.reason(ban.network, now) is None]
         changes = [change for ban in wanted if (change := self._book.extend(ban)) is not None]
         self._changed(changes, ended, ours=False)
@@ -110,8 +117,10 @@ class Enforcer:
             _LOG.info("other daemons made %d bans and ended %d", len(changes), len(ended))
 
     def recheck(self) -> None:
-        """End bans of what has become protected since they were made."""
-        self.end([ban for ban in self._book.snapshot() if self.protected(ban.network) is not None])
+        """End bans of what has become protected here since they were made; other daemons have their own allowlist."""
+        self._changed(
+            (), self._remove([ban for ban in self._book.snapshot() if self.protected(ban.network) is not None])
+        )
 
     def expire(self) -> None:
         """Note which bans have ended by their time; the kernel has expired them by itself."""
@@ -185,9 +194,18 @@ class Enforcer:
             raise
 
     def _changed(
-        self, changes: Sequence[Change], ended: Sequence[Ban], *, ours: bool = True, stored: bool = False
+        self,
+        changes: Sequence[Change],
+        ended: Sequence[Ban],
+        *,
+        share: Sequence[Ban] = (),
+        ours: bool = True,
+        stored: bool = False,
     ) -> None:
-        """Tell everybody; ``ours`` is False for what came from another daemon, ``stored`` for what is in the blacklist."""
+        """Tell everybody; of the bans that ended, ``share`` are to end at other daemons too.
+
+        ``ours`` is False for what came from another daemon, ``stored`` is True for what is in the blacklist already.
+        """
         if not changes and not ended:
             return
         evicted = [change.evicted for change in changes if change.evicted is not None]
@@ -205,7 +223,7 @@ class Enforcer:
         self.version += 1
         self._metrics.bans_active.set(len(self._book))
         for publisher in self.publishers if ours else ():
-            publisher.publish(added, removed)
+            publisher.publish(added, share)
 
     def _prevent(self, ban: Ban, reason: str, now: int) -> None:
         """Count a ban that must not be; say so once a minute for each."""

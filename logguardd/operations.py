@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from logguardd.journal.sqlite import SqliteJournal
     from logguardd.judge import Judge
     from logguardd.limiter.breaker import Breaker
+    from logguardd.limiter.shared_bans import SharedBans
     from logguardd.metrics import Metrics
 
 #: The jail of bans that an operator made.
@@ -47,6 +48,7 @@ class Operations:
         enforcer: Enforcer,
         followers: Followers,
         printing: Printing | None,
+        shared: SharedBans | None,
         breaker: Breaker | None,
         backend: str,
         listening: Callable[[], Mapping[str, Sequence[tuple[str, int]]]],
@@ -64,6 +66,7 @@ class Operations:
         self._enforcer = enforcer
         self._followers = followers
         self._printing = printing
+        self._shared = shared
         self._breaker = breaker
         self._backend = backend
         self._listening = listening
@@ -169,9 +172,11 @@ class Operations:
     def _limiter(self) -> Component:
         if self._breaker is None:
             return Component("up", "memory")
-        if self._breaker.state == "closed":
-            return Component("up", "redis")
-        return Component("degraded", f"counting in memory: {self._breaker.trouble}")
+        if self._breaker.state != "closed":
+            return Component("degraded", f"counting in memory: {self._breaker.trouble}")
+        if self._shared is not None and self._shared.trouble is not None:
+            return Component("degraded", f"bans are not shared: {self._shared.trouble}")
+        return Component("up", "redis")
 
     def _firewall(self) -> Component:
         hosts = len(self._followers) - self._followers.local

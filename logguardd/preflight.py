@@ -13,6 +13,7 @@ from logguardd.config import read_rules
 from logguardd.detection import ENDPOINT
 from logguardd.errors import ConfigError, RuleError
 from logguardd.jails import Jail
+from logguardd.limiter.connection import Server
 from logguardd.listeners.tls_context import TlsSettings, build_context
 from logguardd.notation import printable
 
@@ -50,6 +51,11 @@ def check(config: Config, *, skip: Iterable[str] = ()) -> Findings:
             errors += str(error).split("\n")
         else:
             warnings += more
+    if "limiter" not in skip and not config.limiter.url.startswith("memory:"):
+        try:
+            Server(config.limiter.url)  # reads the certificate files that the URL names, connects nowhere
+        except ConfigError as error:
+            errors += [f"{config.where('limiter', 'url')}: {line}" for line in str(error).split("\n")]
     return Findings(errors, warnings, rules)
 
 
