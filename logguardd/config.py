@@ -17,7 +17,19 @@ from logguardd.settings import DEFAULT_PATH, SECTIONS, SHIPPED_JAILS, Config, Ja
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["DEFAULT_PATH", "Config", "embedded", "examine", "find", "load", "parse", "read_rules", "reload", "show"]
+__all__ = [
+    "DEFAULT_PATH",
+    "Config",
+    "embedded",
+    "examine",
+    "find",
+    "load",
+    "parse",
+    "read",
+    "read_rules",
+    "reload",
+    "show",
+]
 
 
 class Problem(NamedTuple):
@@ -43,7 +55,7 @@ def load(path: str) -> Config:
 
     Raises ConfigError with one line for every error: ``FILE:LINE: section.key: what is wrong; allowed: what is``.
     """
-    return parse(_read(path), path)
+    return parse(read(path), path)
 
 
 def examine(path: str | None) -> tuple[Config, list[Problem]]:
@@ -54,7 +66,7 @@ def examine(path: str | None) -> tuple[Config, list[Problem]]:
     if path is None and not Path(DEFAULT_PATH).exists():
         return Config(), []
     path = path or DEFAULT_PATH
-    return _examine(_read(path), path)
+    return _examine(read(path), path)
 
 
 def find(path: str | None) -> Config:
@@ -108,7 +120,7 @@ def read_rules(paths: Iterable[str]) -> list[tuple[str, str]]:
             continue
         for file in files:
             try:
-                found.append((str(file), _read(str(file))))
+                found.append((str(file), read(str(file))))
             except ConfigError as error:
                 problems.append(str(error))
     if problems:
@@ -116,7 +128,8 @@ def read_rules(paths: Iterable[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """Return the text of a file; raise ConfigError if it cannot be read, is too long or is not UTF-8."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(_MAX_FILE + 1)

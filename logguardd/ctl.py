@@ -16,6 +16,7 @@ from logguardd.client import Client
 from logguardd.errors import ConfigError
 from logguardd.notation import duration, printable
 from logguardd.settings import Http
+from logguardd.setup.commands import client_config, setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,15 +42,15 @@ class _Options:
 
     def __init__(self, socket: str | None, file: str | None) -> None:
         self._socket = socket
-        self._file = file
+        self.file = file
 
     def config(self) -> Config:
         """Return the configuration; errors in it that do not matter here are the daemon's business."""
         try:
-            return config.examine(self._file)[0]
+            return config.examine(self.file)[0]
         except ConfigError:
             # The default file may be for the daemon's group only.
-            if self._file is not None:
+            if self.file is not None:
                 raise
             return config.Config()
 
@@ -194,6 +195,10 @@ def test_rules(options: _Options, files: tuple[str, ...], *, verbose: bool, as_j
     from logguardd import rule_commands  # noqa: PLC0415 - as above
 
     rule_commands.test_rules(options.config(), files, verbose=verbose, as_json=as_json)
+
+
+command.add_command(setup)
+command.add_command(client_config)
 
 
 def _show(content: Mapping[str, Any], as_json: bool, render: Callable[[], Iterable[object]]) -> None:  # noqa: FBT001 - an option

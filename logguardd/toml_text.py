@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*')"""
 _KEY = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*"
@@ -27,6 +27,41 @@ _PIECE = re.compile(
 )
 
 
+class Entry(NamedTuple):
+    """A table header or a key: its whole path, its line from 1, where what follows it begins and where that ends."""
+
+    path: tuple[str, ...]
+    header: bool
+    line: int
+    start: int
+    end: int
+
+
+def entries(text: str) -> Iterator[Entry]:
+    """Yield every table header and key of ``text``, which tomllib has accepted; none of those inside inline tables.
+
+    What follows a key is its value, with the rest of the last line of that, its end included.
+    """
+    table: tuple[str, ...] = ()
+    position = 0
+    line = 1
+    while position < len(text):
+        start = position
+        path = None
+        header = _HEADER.match(text, position)
+        if header:
+            path = table = _path(header[1])
+            start = header.end()
+        elif pair := _PAIR.match(text, position):
+            path = table + _path(pair[1])
+            start = pair.end()
+        end = _end_of_value(text, start)
+        if path is not None:
+            yield Entry(path, bool(header), line, start, end)
+        line += text.count("\n", position, end)
+        position = end
+
+
 def lines(text: str) -> dict[tuple[str, ...], int]:
     """Return the line, from 1, of every table header and key of ``text``, which tomllib has accepted.
 
@@ -34,24 +69,14 @@ def lines(text: str) -> dict[tuple[str, ...], int]:
     """
     found: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
-    position = 0
-    line = 1
-    while position < len(text):
-        if header := _HEADER.match(text, position):
-            table = _path(header[1])
-            found.setdefault(table, line)
-            start = header.end()
-        elif pair := _PAIR.match(text, position):
-            path = table + _path(pair[1])
-            # A dotted key makes the tables on its way.
-            for depth in range(len(table) + 1, len(path) + 1):
-                found.setdefault(path[:depth], line)
-            start = pair.end()
+    for entry in entries(text):
+        if entry.header:
+            table = entry.path
+            found.setdefault(entry.path, entry.line)
         else:
-            start = position
-        end = _end_of_value(text, start)
-        line += text.count("\n", position, end)
-        position = end
+            # A dotted key makes the tables on its way.
+            for depth in range(len(table) + 1, len(entry.path) + 1):
+                found.setdefault(entry.path[:depth], entry.line)
     return found
 
 
