@@ -25,8 +25,8 @@ sys.path.insert(0, str(CHECKOUT))
 
 from logguardd import cli, ctl, settings, toml_text  # noqa: E402 - found through the line above
 from logguardd.firewall import service  # noqa: E402
-from logguardd.patterns import KINDS  # noqa: E402
-from logguardd.services import SERVICES  # noqa: E402
+from logguardd.grammar.patterns import KINDS  # noqa: E402
+from logguardd.rules.services import SERVICES  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hypothesis import strategies as st
 
-from logguardd.patterns import Choice, Literal, Optional, Token, Until
+from logguardd.grammar.patterns import Choice, Literal, Optional, Token, Until
 
 if TYPE_CHECKING:
-    from logguardd.patterns import Sequence
+    from logguardd.grammar.patterns import Sequence
 
 IPV4 = st.ip_addresses(v=4).map(str) | st.sampled_from(["9.9.9.9", "0.0.0.0", "255.255.255.255"])
 IPV6 = st.ip_addresses(v=6).map(str) | st.sampled_from(

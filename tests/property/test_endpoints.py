@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from logguardd import endpoint_reference, endpoints
+from logguardd.grammar import endpoint_reference, endpoints
 
 _PIECES = st.sampled_from(
     [

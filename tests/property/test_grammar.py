@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from logguardd.addresses import normal
 from logguardd.errors import RuleError
 from logguardd.grammar import compile as compiled
 from logguardd.grammar import parse, reference
-from logguardd.rulefile import read
+from logguardd.grammar.addresses import normal
+from logguardd.rules.rulefile import read
 from tests.property.messages import disturbed, free_patterns, patterns, written
 
 CATALOGUE = sorted(Path("etc/rules.d").glob("*.toml"))

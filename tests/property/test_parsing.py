@@ -9,8 +9,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from logguardd.parsing import _unusual, parse
+from logguardd.parsing.timestamps import Clock
 from logguardd.records import SECOND, Batch, Origin, Record
-from logguardd.timestamps import Clock
 
 RECEIVED = 1_795_168_800 * SECOND  # 2026-11-20T10:00:00Z
 ORIGIN = Origin("192.0.2.9", "udp")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logguardd.addresses import IPV4, IPV6, IPV6_ALONE, ipv4_element, ipv6_element, normal, special
+from logguardd.grammar.addresses import IPV4, IPV6, IPV6_ALONE, ipv4_element, ipv6_element, normal, special
 
 # RFC 4291 section 2.2, RFC 5952, RFC 3986 section 3.2.2.
 IPV6_TEXTS = [

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pytest
 
 from logguardd.grammar import compile, reference  # noqa: A004 - the agreed name
-from logguardd.matcher import fits, unwrap
+from logguardd.grammar.structure import columns, free
 from logguardd.rules import RuleSet, load, record
-from logguardd.structure import columns, free
+from logguardd.rules.matcher import fits, unwrap
 
 ROOT = Path(__file__).parents[2]
 CORPUS = sorted((ROOT / "tests" / "corpus").glob("*.txt"))

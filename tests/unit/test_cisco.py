@@ -6,11 +6,11 @@ from datetime import UTC, timedelta, timezone
 
 import pytest
 
-from logguardd.cisco import parse
-from logguardd.fields import Fields
+from logguardd.parsing.cisco import parse
+from logguardd.parsing.fields import Fields
+from logguardd.parsing.rfc3164 import parse as parse_rfc3164
+from logguardd.parsing.timestamps import Clock
 from logguardd.records import SECOND
-from logguardd.rfc3164 import parse as parse_rfc3164
-from logguardd.timestamps import Clock
 
 RECEIVED = 1_795_168_800 * SECOND  # 2026-11-20T10:00:00Z
 TIME = RECEIVED + 15 * SECOND

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from logguardd.endpoints import endpoints
 from logguardd.grammar import compile as compiled
 from logguardd.grammar import parse
-from logguardd.patterns import Choice, Literal, Optional, Token, Until
-from logguardd.rulefile import read
+from logguardd.grammar.endpoints import endpoints
+from logguardd.grammar.patterns import Choice, Literal, Optional, Token, Until
+from logguardd.rules.rulefile import read
 
 SHORT, LONG = 8_192, 65_536
 #: Linear time gives LONG / SHORT = 8, quadratic time 64. Less than this many seconds is noise.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from logguardd import endpoint_reference, endpoints
+from logguardd.grammar import endpoint_reference, endpoints
 
 N = None
 # message | address | source port | destination port | protocol | countable

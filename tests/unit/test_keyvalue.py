@@ -6,10 +6,10 @@ from datetime import UTC, timedelta, timezone
 
 import pytest
 
-from logguardd.fields import Fields
-from logguardd.keyvalue import parse
+from logguardd.parsing.fields import Fields
+from logguardd.parsing.keyvalue import parse
+from logguardd.parsing.timestamps import Clock
 from logguardd.records import SECOND
-from logguardd.timestamps import Clock
 
 RECEIVED = 1_795_168_800 * SECOND  # 2026-11-20T10:00:00Z
 TIME = RECEIVED + 15 * SECOND

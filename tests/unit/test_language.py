@@ -4,7 +4,7 @@ import pytest
 
 from logguardd.errors import RuleError
 from logguardd.grammar import parse
-from logguardd.patterns import KINDS, Choice, Literal, Optional, Token, Until
+from logguardd.grammar.patterns import KINDS, Choice, Literal, Optional, Token, Until
 
 
 def kinds(tree):

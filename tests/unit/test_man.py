@@ -10,8 +10,9 @@ import sys
 import click
 import pytest
 
-from logguardd import rulefile, settings, toml_text
-from logguardd.patterns import KINDS
+from logguardd import settings, toml_text
+from logguardd.grammar.patterns import KINDS
+from logguardd.rules import rulefile
 from logguardd.severity import RULE_SEVERITIES
 from tests.servers.daemon import CHECKOUT
 from tests.servers.process import need

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from logguardd.grammar import parse
-from logguardd.matcher import Matcher, applies, fits, heads, unwrap
 from logguardd.records import Rule
 from logguardd.rules import record
+from logguardd.rules.matcher import Matcher, applies, fits, heads, unwrap
 
 
 def rule(name, *app_name, port=0):

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from logguardd.automaton import Automaton
 from logguardd.errors import RuleError
 from logguardd.grammar import parse
-from logguardd.proof import ambiguity, forgery
+from logguardd.grammar.automaton import Automaton
+from logguardd.grammar.proof import ambiguity, forgery
 from logguardd.rules import load
 
 FORGEABLE = [

@@ -6,10 +6,10 @@ from datetime import UTC
 
 import pytest
 
-from logguardd.fields import Fields
+from logguardd.parsing.fields import Fields
+from logguardd.parsing.rfc3164 import parse
+from logguardd.parsing.timestamps import Clock
 from logguardd.records import SECOND
-from logguardd.rfc3164 import parse
-from logguardd.timestamps import Clock
 
 RECEIVED = 1_795_168_800 * SECOND  # 2026-11-20T10:00:00Z
 TIME = RECEIVED + 15 * SECOND

@@ -7,10 +7,10 @@ from datetime import UTC
 
 import pytest
 
-from logguardd.fields import Fields
+from logguardd.parsing.fields import Fields
+from logguardd.parsing.rfc5424 import BROKEN, intended, parse, structured_data
+from logguardd.parsing.timestamps import Clock
 from logguardd.records import SECOND
-from logguardd.rfc5424 import BROKEN, intended, parse, structured_data
-from logguardd.timestamps import Clock
 
 RECEIVED = 1_795_168_800 * SECOND  # 2026-11-20T10:00:00Z
 TIME = RECEIVED - 2 * SECOND + 3

@@ -6,9 +6,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from logguardd.patterns import KINDS
-from logguardd.rulefile import EXPECTED, KEYS
+from logguardd.grammar.patterns import KINDS
 from logguardd.rules import load
+from logguardd.rules.rulefile import EXPECTED, KEYS
 
 GUIDE = Path(__file__).parents[2] / "docs" / "rules.md"
 TEXT = GUIDE.read_text(encoding="utf-8")

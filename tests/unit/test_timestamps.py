@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from logguardd.parsing.timestamps import Clock
 from logguardd.records import SECOND
-from logguardd.timestamps import Clock
 
 YEARS = 366 * 86400 * SECOND * 100
 BERLIN = ZoneInfo("Europe/Berlin")

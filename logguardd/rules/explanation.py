@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from logguardd.addresses import special
-from logguardd.endpoint_reference import endpoints
 from logguardd.grammar import MOST, reference, short
-from logguardd.matcher import applies, heads, unwrap
+from logguardd.grammar.addresses import special
+from logguardd.grammar.endpoint_reference import endpoints
+from logguardd.grammar.structure import free_before_address
 from logguardd.records import Match
-from logguardd.structure import free_before_address
+from logguardd.rules.matcher import applies, heads, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from logguardd.grammar import Reference
-    from logguardd.patterns import Sequence as Tree
+    from logguardd.grammar.patterns import Sequence as Tree
     from logguardd.records import Record, Rule
-    from logguardd.rulefile import Pattern, RuleText
+    from logguardd.rules.rulefile import Pattern, RuleText
 
 
 @dataclass(frozen=True, slots=True)

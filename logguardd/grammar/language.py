@@ -13,12 +13,12 @@ from typing import NoReturn
 
 import pyparsing as pp
 
-from logguardd.addresses import exact, first_of, literal
-from logguardd.automaton import Automaton
 from logguardd.errors import RuleError
-from logguardd.patterns import KINDS, Choice, Literal, Optional, Sequence, Token
-from logguardd.proof import ambiguity
-from logguardd.structure import PatternError, columns, link
+from logguardd.grammar.addresses import exact, first_of, literal
+from logguardd.grammar.automaton import Automaton
+from logguardd.grammar.patterns import KINDS, Choice, Literal, Optional, Sequence, Token
+from logguardd.grammar.proof import ambiguity
+from logguardd.grammar.structure import PatternError, columns, link
 
 _SPECIAL = "[]()<>|\\"
 _LONGEST = 2048

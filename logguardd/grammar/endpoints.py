@@ -18,7 +18,7 @@ import re
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, NamedTuple
 
-from logguardd.addresses import IPV4, IPV6, IPV6_ALONE, ZONE, normal, special
+from logguardd.grammar.addresses import IPV4, IPV6, IPV6_ALONE, ZONE, normal, special
 from logguardd.records import Match
 
 if TYPE_CHECKING:

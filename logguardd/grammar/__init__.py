@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 
 import pyparsing as pp
 
-from logguardd.addresses import exact, first_of, literal, normal
-from logguardd.language import parse
-from logguardd.patterns import Choice, Literal, Optional, Sequence, Token, Until
-from logguardd.structure import free_before_address
-from logguardd.tokens import atomic, element, expression, movable
+from logguardd.grammar.addresses import exact, first_of, literal, normal
+from logguardd.grammar.language import parse
+from logguardd.grammar.patterns import Choice, Literal, Optional, Sequence, Token, Until
+from logguardd.grammar.structure import free_before_address
+from logguardd.grammar.tokens import atomic, element, expression, movable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from logguardd.patterns import Node
+    from logguardd.grammar.patterns import Node
 
 __all__ = ["MOST", "Compiled", "Reference", "compile", "expression_of", "parse", "reference", "short", "value"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from logguardd import rfc3164, rfc5424
-from logguardd.fields import DEFAULT_LEVEL, FIELD, HOSTNAME, LEVELS, PROCID, TAG, Fields
+from logguardd.parsing import rfc3164, rfc5424
+from logguardd.parsing.fields import DEFAULT_LEVEL, FIELD, HOSTNAME, LEVELS, PROCID, TAG, Fields
+from logguardd.parsing.rfc5424 import BEFORE_MSG, BROKEN, SD_ELEMENTS
+from logguardd.parsing.timestamps import Clock
 from logguardd.records import Record
-from logguardd.rfc5424 import BEFORE_MSG, BROKEN, SD_ELEMENTS
-from logguardd.timestamps import Clock
 
 if TYPE_CHECKING:
     from datetime import tzinfo

@@ -11,10 +11,10 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING, NamedTuple
 
-from logguardd.patterns import Choice, Literal, Optional, Token, Until
+from logguardd.grammar.patterns import Choice, Literal, Optional, Token, Until
 
 if TYPE_CHECKING:
-    from logguardd.patterns import Sequence
+    from logguardd.grammar.patterns import Sequence
 
 ANY = (1 << 129) - 1
 

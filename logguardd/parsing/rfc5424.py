@@ -11,12 +11,12 @@ import re
 from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Final
 
-from logguardd.fields import FIELD, Fields
+from logguardd.parsing.fields import FIELD, Fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from logguardd.timestamps import Clock
+    from logguardd.parsing.timestamps import Clock
 
 #: What stands between structured data and MSG.
 BEFORE_MSG: Final = r"(?:  ?\ufeff?|$)"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from logguardd.errors import RuleError
 from logguardd.grammar import parse
 from logguardd.records import Rule
-from logguardd.services import SERVICES
+from logguardd.rules.services import SERVICES
 from logguardd.severity import RULE_SEVERITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from logguardd.patterns import Sequence as Tree
+    from logguardd.grammar.patterns import Sequence as Tree
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")

@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from logguardd.addresses import normal, special
-from logguardd.endpoints import endpoints
 from logguardd.grammar import MOST, expression_of, short
-from logguardd.patterns import Choice, Literal, Optional, Until
+from logguardd.grammar.addresses import normal, special
+from logguardd.grammar.endpoints import endpoints
+from logguardd.grammar.patterns import Choice, Literal, Optional, Until
 from logguardd.records import Match
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from logguardd.patterns import Sequence as Tree
+    from logguardd.grammar.patterns import Sequence as Tree
     from logguardd.records import Record, Rule
 
 #: Greatest n of "message repeated n times" that counts.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from logguardd import cisco, keyvalue
-from logguardd.fields import HOSTNAME, PROCID, TAG, Fields
-from logguardd.timestamps import CALENDAR, ISO, SOPHOS
+from logguardd.parsing import cisco, keyvalue
+from logguardd.parsing.fields import HOSTNAME, PROCID, TAG, Fields
+from logguardd.parsing.timestamps import CALENDAR, ISO, SOPHOS
 
 if TYPE_CHECKING:
-    from logguardd.timestamps import Clock
+    from logguardd.parsing.timestamps import Clock
 
 _STAMP = re.compile(
     rf" *({CALENDAR}(?: (?:UTC|GMT)(?= ))?|\d{{4}}-[^ ]{{5}}T[^ ]+|{ISO}|{SOPHOS})(?: +|$)", re.ASCII

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logguardd.automaton import Automaton
-from logguardd.matcher import fits, heads
-from logguardd.patterns import Token
-from logguardd.proof import forgery
-from logguardd.structure import columns, free
+from logguardd.grammar.automaton import Automaton
+from logguardd.grammar.patterns import Token
+from logguardd.grammar.proof import forgery
+from logguardd.grammar.structure import columns, free
+from logguardd.rules.matcher import fits, heads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from logguardd.proof import Conflict
+    from logguardd.grammar.proof import Conflict
     from logguardd.records import Rule
-    from logguardd.rulefile import Pattern, RuleText
+    from logguardd.rules.rulefile import Pattern, RuleText
 
 
 class _Form:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from logguardd.fields import Fields
-from logguardd.timestamps import CALENDAR, ISO
+from logguardd.parsing.fields import Fields
+from logguardd.parsing.timestamps import CALENDAR, ISO
 
 if TYPE_CHECKING:
-    from logguardd.timestamps import Clock
+    from logguardd.parsing.timestamps import Clock
 
 _ORIGIN = r"[A-Za-z][\w.-]{0,254}|\d+\.\d+\.\d+\.\d+"
 _UPTIME = r"(?:\d+[ywdh]){1,3}|\d{1,3}:\d\d:\d\d"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyparsing as pp
 
-from logguardd.addresses import (
+from logguardd.grammar.addresses import (
     exact,
     first_of,
     ipv4_element,
@@ -19,7 +19,7 @@ from logguardd.addresses import (
     run,
     zone_element,
 )
-from logguardd.endpoints import (
+from logguardd.grammar.endpoints import (
     BETWEEN,
     LABELS,
     LONGEST_NAME,

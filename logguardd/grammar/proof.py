@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from logguardd.automaton import BEGIN, INSIDE, NOTHING, Automaton
+from logguardd.grammar.automaton import BEGIN, INSIDE, NOTHING, Automaton
 
 #: Characters that make a readable counterexample, best first.
 _READABLE = "x19:. =,;[]()\"'-_/ABCabcdef"

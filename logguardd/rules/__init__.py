@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logguardd.crossing import crossing
 from logguardd.errors import RuleError
-from logguardd.explanation import Explanation, explain, try_pattern
-from logguardd.matcher import Matcher, applies, unwrap
 from logguardd.records import Record
-from logguardd.rulefile import read
+from logguardd.rules.crossing import crossing
+from logguardd.rules.explanation import Explanation, explain, try_pattern
+from logguardd.rules.matcher import Matcher, applies, unwrap
+from logguardd.rules.rulefile import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from logguardd.records import Match, Rule
-    from logguardd.rulefile import Example, RuleText
+    from logguardd.rules.rulefile import Example, RuleText
 
 
 class RuleSet:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyparsing as pp
 
-from logguardd.addresses import (
+from logguardd.grammar.addresses import (
     IPV4,
     IPV6,
     IPV6_ALONE,
@@ -29,7 +29,7 @@ from logguardd.addresses import (
 )
 
 if TYPE_CHECKING:
-    from logguardd.patterns import Follow, Token
+    from logguardd.grammar.patterns import Follow, Token
 
 _BLANK = " \t"
 _ALNUM = pp.alphanums

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from logguardd.patterns import Choice, Follow, Literal, Optional, Token, Until
+from logguardd.grammar.patterns import Choice, Follow, Literal, Optional, Token, Until
 
 if TYPE_CHECKING:
-    from logguardd.patterns import Node, Sequence
+    from logguardd.grammar.patterns import Node, Sequence
 
 _END = Follow(end=True)
 #: Tokens whose first character is known, so that they may follow a closed token.

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from logguardd.fields import HOSTNAME, Fields
+from logguardd.parsing.fields import HOSTNAME, Fields
 
 if TYPE_CHECKING:
-    from logguardd.timestamps import Clock
+    from logguardd.parsing.timestamps import Clock
 
 _PAIRS = re.compile(r'([A-Za-z_][\w.-]{0,63})=(?:"([^"]*)"|([^ "]*))')
 _STAMP = re.compile(
