@@ -33,8 +33,8 @@ _LOG = logging.getLogger(__name__)
 READ_BYTES = 512 * 1024
 #: Messages parsed before the event loop gets a turn: some 5 ms.
 SLICE = 1_000
-#: Messages whose parsed form is kept for the other consumer.
-CACHED = 20_000
+#: Bytes of frames whose parsed form is kept for the other consumer.
+CACHED = 4 * 1024 * 1024
 #: Seconds that a small archive transaction waits for company, and from how many rows on it does not.
 LINGER, ENOUGH = 0.05, 2_000
 #: Seconds between two tries while a server is away: first, and at most.
@@ -102,10 +102,10 @@ class Reader:
         records = parsing.parse(batch, timezone=self._timezone, max_clock_skew=self._max_clock_skew)
         parsed = Parsed(batch, records, self._rules.match(records))
         self._cache[batch.offset, batch.count] = parsed
-        self._cached += batch.count
+        self._cached += len(batch.frames)
         while self._cached > CACHED:
             _, old = self._cache.popitem(last=False)
-            self._cached -= old.batch.count
+            self._cached -= len(old.batch.frames)
         return parsed
 
 
