@@ -61,8 +61,9 @@ def _put(text: str, section: str, key: str, value: object) -> str:
     body = text[header.end : stop]
     if commented := re.search(rf"^#{re.escape(key)} = .*\n?", body, re.MULTILINE):
         return text[: header.end + commented.start()] + line + text[header.end + commented.end() :]
-    before = text[: header.end]
-    return before + ("" if before.endswith("\n") else "\n") + line + text[header.end :]
+    last = max([header.end, *(entry.end for entry in found if not entry.header and header.end <= entry.start < stop)])
+    before = text[:last]
+    return before + ("" if before.endswith("\n") else "\n") + line + text[last:]
 
 
 def _plain(value: str) -> bool:

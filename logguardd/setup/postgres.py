@@ -26,7 +26,7 @@ from logguardd.archive.postgres import PostgresArchive
 from logguardd.errors import ConfigError, LogguarddError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
 #: What --postgres-admin stands for with the word "local": this machine's server, by its socket, as user postgres.
 LOCAL = "postgresql://postgres@/postgres?host=/run/postgresql"
@@ -85,12 +85,13 @@ async def prepare(admin: str, wanted: Wanted, *, current: str = "", password: st
     what else is wrong.
     """
     mine = current if same(current, runtime_url(admin, wanted, "")) else ""
+    granted = grants()  # read as ourselves, who may
     with _as_admin(admin):
         async with _connected(admin) as connection:
             superuser = await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
             new = reset or await _role(connection, wanted.role, superuser=superuser, in_use=bool(mine))
             owner = await _database(connection, wanted, superuser=superuser)
-        await _schema(admin, wanted, owner)
+        await _schema(admin, wanted, owner, granted)
         if new and not password and not _peer(admin, wanted.role):
             password = secrets.token_urlsafe(24)
         if new and password:
@@ -155,7 +156,7 @@ async def _database(connection: Any, wanted: Wanted, *, superuser: bool) -> str:
     return str(owner)
 
 
-async def _schema(admin: str, wanted: Wanted, owner: str) -> None:
+async def _schema(admin: str, wanted: Wanted, owner: str, granted: Iterable[str]) -> None:
     """Migrate as the owner, and grant the daemon's role what it needs."""
     url = _database_url(admin, wanted.database)
     async with _connected(url) as connection:
@@ -170,7 +171,7 @@ async def _schema(admin: str, wanted: Wanted, owner: str) -> None:
     if owner == wanted.role:
         return
     async with _connected(_with_option(url, "role", owner)) as connection, connection.transaction():
-        for grant in grants():
+        for grant in granted:
             await connection.execute(f"{grant} TO {_quoted(wanted.role)}")
 
 

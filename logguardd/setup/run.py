@@ -95,7 +95,10 @@ class Setup:
         self._say = say
         self._agree = agree
         self._place = certificates.paths(order.file)
-        self._group = files.group_id(before.config.group or before.config.user)
+        name = before.config.group or before.config.user
+        self._group = files.group_id(name)
+        if self._group is None and os.geteuid() == 0:
+            say(f"there is no group {name}: what is secret can be read by root only")
 
     def run(self) -> Config:
         """Set everything up; return the new configuration. Raises LogguarddError; NeedsPasswordError among that."""
