@@ -72,7 +72,7 @@ def test_every_key_is_named_with_its_default():
 def test_every_key_and_token_of_rules_is_named():
     page = text("logguardd-rules.5")
     keys = page.partition(".Sh KEYS")[2].partition(".Sh PATTERNS")[0]
-    assert tuple(re.findall(r"^\.It Ic (\w+)$", keys, re.MULTILINE)) == rulefile._KEYS
+    assert tuple(re.findall(r"^\.It Ic (\w+)$", keys, re.MULTILINE)) == rulefile.KEYS
     for name in rulefile.EXPECTED:
         assert re.search(rf"^\.Ic.*\b{name}\b", keys, re.MULTILINE), name
     for name in RULE_SEVERITIES:
