@@ -100,7 +100,7 @@ class Daemon:
         rules, warnings = preflight.load_rules(settings)
         for warning in warnings:
             _LOG.warning("%s", warning)
-        jails = build.jails(settings)
+        jails = preflight.jails(settings)
         self.journal = build.journal(settings)
         self.intake = Intake(self.journal, self.metrics, now)
         self._inherited = Inherited.from_environment()
@@ -265,7 +265,7 @@ class Daemon:
         async with self._reloading:
             settings = await asyncio.to_thread(config.reload, self.settings)
             rules, warnings = await asyncio.to_thread(preflight.load_rules, settings)
-            jails = build.jails(settings)
+            jails = preflight.jails(settings)
             protected = await asyncio.to_thread(build.protected, settings)
             if self.follow_server is not None:  # the stricter one first
                 self.follow_server.reload(build.tls_settings(settings))

@@ -11,7 +11,6 @@ from logguardd.archive.postgres import PostgresArchive
 from logguardd.archive.sqlite import SqliteArchive
 from logguardd.firewall.printer import Printer
 from logguardd.follow_server import FollowServer
-from logguardd.jails import Jail
 from logguardd.journal.sqlite import SqliteJournal
 from logguardd.limiter.breaker import Breaker
 from logguardd.limiter.memory import MemoryLimiter
@@ -62,25 +61,6 @@ def limiter(config: Config, metrics: Metrics) -> tuple[MemoryLimiter | Breaker, 
     if url.startswith("memory:"):
         return memory, None
     return Breaker(RedisLimiter(url, metrics), memory, metrics), SharedBans(url, metrics)
-
-
-def jails(config: Config) -> list[Jail]:
-    """Return the jails that are not switched off."""
-    return [
-        Jail(
-            name=name,
-            hits=given.hits,
-            group_by=given.group_by,
-            window=given.window,
-            threshold=given.threshold,
-            ban=given.ban,
-            escalation=given.escalation,
-            max_ban=given.max_ban,
-            ipv6_prefix=given.ipv6_prefix,
-        )
-        for name, given in config.jail.items()
-        if given.enabled
-    ]
 
 
 def protected(config: Config) -> dict[str, Any]:

@@ -21,33 +21,14 @@ from logguardd.records import Origin
 from tests.listening import MemorySink, Receiving, run_on, until
 from tests.servers.certificates import Authority
 from tests.servers.process import need, unavailable
-from tests.servers.rsyslog import Rsyslogd
+from tests.servers.rsyslog import SNIPPETS, Rsyslogd, snippet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SNIPPETS = Path(__file__).parents[2] / "etc" / "rsyslog"
 MODULES = Path("/usr/lib/x86_64-linux-gnu/rsyslog"), Path("/usr/lib/rsyslog"), Path("/usr/lib64/rsyslog")
-INPUT = """
-module(load="imuxsock" SysSock.Use="off")
-input(type="imuxsock" Socket="{folder}/log.sock")
-"""
 TEMPLATES = ("RSYSLOG_SyslogProtocol23Format", "RSYSLOG_TraditionalForwardFormat", "RSYSLOG_ForwardFormat")
 TEMPLATE = TEMPLATES[0]
-
-
-def snippet(name: str, port: int, **replaced: str) -> str:
-    """Return one of our snippets, aimed at a port of this machine."""
-    text = (SNIPPETS / f"{name}.conf").read_text()
-    text, changed = re.subn(r'target="logs\.example\.com" port="\d+"', f'target="127.0.0.1" port="{port}"', text)
-    if not changed:
-        text, changed = re.subn(r"(@|:)logs\.example\.com:\d+;|(@@\(o\))logs\.example\.com:\d+;",
-                                lambda found: f"{found[1] or found[2]}127.0.0.1:{port};", text)  # fmt: skip
-    assert changed == 1
-    for old, new in replaced.items():
-        assert old in text
-        text = text.replace(old, new)
-    return INPUT + text
 
 
 def need_module(name: str) -> None:
@@ -83,7 +64,7 @@ async def deliver(config: str, folder: Path, r: Receiving, number: int) -> None:
 def test_udp(form, template, tmp_path):
     async def main():
         async with Receiving(UdpListener) as r:
-            await deliver(snippet(form, r.port, **{TEMPLATE: template}), tmp_path / "rsyslog", r, 2000)
+            await deliver(snippet(form, r.port, {TEMPLATE: template}), tmp_path / "rsyslog", r, 2000)
             assert r.sink.origins == {Origin("127.0.0.1", "udp")}
 
     run_on("uvloop", main(), timeout=60)
@@ -94,7 +75,7 @@ def test_udp(form, template, tmp_path):
 def test_tcp(framing, template, tmp_path):
     async def main():
         async with Receiving(StreamListener) as r:
-            config = snippet("tcp", r.port, **{"octet-counted": framing, TEMPLATE: template})
+            config = snippet("tcp", r.port, {"octet-counted": framing, TEMPLATE: template})
             await deliver(config, tmp_path / "rsyslog", r, 5000)
             assert r.sink.origins == {Origin("127.0.0.1", "tcp")}
 
@@ -105,7 +86,7 @@ def test_tcp(framing, template, tmp_path):
 def test_tcp_legacy(framing, tmp_path):
     async def main():
         async with Receiving(StreamListener) as r:
-            config = snippet("tcp-legacy", r.port, **{"*.* @@(o)": f"*.* {framing}"})
+            config = snippet("tcp-legacy", r.port, {"*.* @@(o)": f"*.* {framing}"})
             await deliver(config, tmp_path / "rsyslog", r, 5000)
 
     run_on("uvloop", main(), timeout=60)
@@ -157,7 +138,7 @@ def test_tls(form, driver, keys, tmp_path):
                 "tls": {'StreamDriver="ossl"': f'StreamDriver="{driver}"'},
                 "tls-legacy": {"$DefaultNetstreamDriver ossl": f"$DefaultNetstreamDriver {driver}"},
             }
-            config = snippet(form, r.port, **keys.client, **chosen[form])
+            config = snippet(form, r.port, keys.client | chosen[form])
             await deliver(config, tmp_path / "rsyslog", r, 5000)
             assert r.sink.origins == {Origin("127.0.0.1", "tls", "web1.example.com")}
             assert r.refused("tls-handshake") == 0
@@ -209,7 +190,7 @@ def test_a_restart_loses_nothing(kind, form, keys, tmp_path):
     if form == "tls":
         need_module("lmnsd_ossl")
     replaced, more = (keys.client, {"settings": keys.settings}) if form == "tls" else ({}, {})
-    got = restart(kind, lambda port: snippet(form, port, **replaced), tmp_path / "rsyslog", **more)
+    got = restart(kind, lambda port: snippet(form, port, replaced), tmp_path / "rsyslog", **more)
     assert set(got) == set(range(20_000))
 
 

@@ -59,9 +59,11 @@ input(type="imuxsock" Socket="{folder}/log.sock" RateLimit.Interval="0")
 
 
 def snippet(name: str, port: int, replaced: Mapping[str, str] | None = None) -> str:
-    """Return one of our snippets in RainerScript, aimed at a port of this machine, with an input before it."""
+    """Return one of our snippets, aimed at a port of this machine, with an input before it; then replace texts in it."""
     text = (SNIPPETS / f"{name}.conf").read_text()
     text, changed = re.subn(r'target="logs\.example\.com" port="\d+"', f'target="127.0.0.1" port="{port}"', text)
+    if not changed:  # the legacy form
+        text, changed = re.subn(r"(@|:|@\(o\))logs\.example\.com:\d+;", rf"\g<1>127.0.0.1:{port};", text)
     assert changed == 1
     for old, new in (replaced or {}).items():
         assert old in text
