@@ -146,8 +146,8 @@ def test_tls(form, driver, keys, tmp_path):
     run_on("uvloop", main(), timeout=60)
 
 
-def restart(kind: type, config: Callable[[int], str], folder: Path, **more) -> list[int]:
-    """Stop a listener while rsyslogd sends, start the next one on the same socket; return what both got.
+def restart(kind: type, config: Callable[[int], str], folder: Path, *, lost: int, **more) -> list[int]:
+    """Stop a listener while rsyslogd sends, start the next one on the same socket; return what all got but ``lost``.
 
     The socket stays open in between, as with socket activation.
     """
@@ -171,8 +171,8 @@ def restart(kind: type, config: Callable[[int], str], folder: Path, **more) -> l
                     )
                 got.extend(numbers(r.sink.frames))
             async with receiving() as r:
-                await until(lambda: len(set(got) | set(numbers(r.sink.frames))) == number, within=30)
                 await sending
+                await until(lambda: len(set(got) | set(numbers(r.sink.frames))) >= number - lost, within=30)
             got.extend(numbers(r.sink.frames))
         finally:
             await asyncio.to_thread(sender.stop)
@@ -183,15 +183,17 @@ def restart(kind: type, config: Callable[[int], str], folder: Path, **more) -> l
 
 
 @pytest.mark.parametrize(("kind", "form"), [(StreamListener, "tcp"), (TlsListener, "tls"), (RelpListener, "relp")])
-def test_a_restart_loses_nothing(kind, form, keys, tmp_path):
-    """rsyslogd sees our FIN before it sends, and what it had sent by then is taken; RELP needs no such luck."""
+def test_a_restart_loses_nothing_with_relp_and_next_to_nothing_without(kind, form, keys, tmp_path):
+    """Without RELP it takes luck: that rsyslogd sees our FIN before it sends; what it had sent by then is taken."""
     if form == "relp":
         need_module("omrelp")
     if form == "tls":
         need_module("lmnsd_ossl")
     replaced, more = (keys.client, {"settings": keys.settings}) if form == "tls" else ({}, {})
-    got = restart(kind, lambda port: snippet(form, port, replaced), tmp_path / "rsyslog", **more)
-    assert set(got) == set(range(20_000))
+    lost = 0 if form == "relp" else 200
+    got = restart(kind, lambda port: snippet(form, port, replaced), tmp_path / "rsyslog", lost=lost, **more)
+    assert set(got) <= set(range(20_000))
+    assert len(set(got)) >= 20_000 - lost
 
 
 def logger(r: Receiving, *options: str) -> None:
