@@ -23,13 +23,16 @@ need() { # need PROGRAM-OR-FILE PACKAGE...
 }
 need "$PYTHON" python3
 "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
-# systemd-python has no wheels: it is built where a compiler and the headers are at hand.
-need gcc gcc libc6-dev
-need pkg-config pkg-config
-need /usr/include/systemd/sd-daemon.h libsystemd-dev
-"$PYTHON" -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
-    2>/dev/null || missing="$missing python3-dev"
+# What README and the daemon's first words tell to type.
+need curl curl
+need sqlite3 sqlite3
 if [ "$what" != run ]; then
+    # systemd-python has no wheels: it is built where a compiler and the headers are at hand.
+    need gcc gcc libc6-dev
+    need pkg-config pkg-config
+    need /usr/include/systemd/sd-daemon.h libsystemd-dev
+    "$PYTHON" -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+        2>/dev/null || missing="$missing python3-dev"
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
     need psql postgresql-client
     need redis-server redis-server
@@ -46,7 +49,6 @@ if [ "$what" != run ]; then
     need openssl openssl
     need logger bsdutils
     need setpriv util-linux
-    need curl curl
     need mandoc mandoc
 fi
 if [ "$what" = packages ]; then
@@ -62,25 +64,37 @@ if [ "$what" = packages ]; then
 fi
 
 if [ -n "$missing" ]; then
-    if [ "$(id -u)" = 0 ]; then sudo=""
+    if ! command -v apt-get >/dev/null; then
+        echo "setup: please install what Debian packages as:$missing" >&2
+        exit 1
+    elif [ "$(id -u)" = 0 ]; then sudo=""
     elif command -v sudo >/dev/null 2>&1; then sudo=sudo
     else
         echo "setup: please install as root:$missing" >&2
         exit 1
     fi
     echo "setup: installing$missing"
-    # shellcheck disable=SC2086 # a list of words is meant
-    DEBIAN_FRONTEND=noninteractive $sudo sh -c 'apt-get -q update && apt-get -q install -y --no-install-recommends "$@"' \
-        apt $missing
+    # rsyslog-pgsql would ask for a database and then send this machine's log there; only its module is wanted.
+    # shellcheck disable=SC2016,SC2086 # the inner shell's parameters; a list of words is meant
+    $sudo sh -euc '
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -q update
+        case " $* " in *" rsyslog-pgsql "*)
+            echo "rsyslog-pgsql rsyslog-pgsql/dbconfig-install boolean false" | debconf-set-selections ;;
+        esac
+        apt-get -q install -y --no-install-recommends "$@"' apt $missing
 fi
 
-[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
-extras=""
-[ "$what" != run ] && extras="[test,check]"
-.venv/bin/python -m pip install -q --disable-pip-version-check -e ".$extras"
-.venv/bin/python -c 'import systemd.journal' 2>/dev/null ||
-    .venv/bin/python -m pip install -q --disable-pip-version-check "systemd-python>=235" ||
-    echo "setup: systemd-python could not be built; logguardd logs to standard error instead of the journal's API"
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$PYTHON" -m venv --clear .venv
+echo "setup: installing Python packages into .venv"
+pip() { .venv/bin/python -m pip install -q --disable-pip-version-check "$@"; }
+if [ "$what" = run ]; then
+    pip -e .
+else
+    pip -e ".[test,check]"
+    .venv/bin/python -c 'import systemd.journal' 2>/dev/null || pip --use-pep517 "systemd-python>=235" ||
+        echo "setup: systemd-python could not be built; logguardd logs to standard error instead of the journal's API"
+fi
 touch .venv/ready
 [ "$what" != run ] && touch .venv/ready-test
 [ "$what" = packages ] && touch .venv/ready-packages
