@@ -28,6 +28,8 @@ _LOG = logging.getLogger(__name__)
 
 #: Bans read from the blacklist at start: those in force, and past ones for escalation.
 LOADED = 200_000
+#: Bans made at once that have a line in the log each.
+LOGGED = 20
 #: Seconds between two tries to store bans.
 RETRY = 1.0
 
@@ -80,9 +82,14 @@ class Enforcer:
                 changes.append(change)
         self._changed(changes, ())
         made = [change.ban for change in changes]
-        for ban in made:
+        for number, ban in enumerate(made):
             self._metrics.bans.labels(ban.jail).inc()
-            _LOG.warning("ban %s%s: %s", network_text(ban.network), _port(ban), ban.reason)
+            if number < LOGGED:
+                _LOG.warning(
+                    "ban %s%s: %s", network_text(ban.network), _port(ban), ban.reason, extra={"unlimited": True}
+                )
+        if len(made) > LOGGED:
+            _LOG.warning("%d more bans at once, see logguardctl bans", len(made) - LOGGED)
         return made
 
     def protected(self, network: Network) -> str | None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 IDENTIFIER = "logguardd"
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "unlimited"}
 _LONGEST = 8192
 _DEV_LOG = "/dev/log"
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
@@ -107,7 +107,8 @@ def under_journald(stream: TextIO) -> bool:
 class Limit(logging.Filter):
     """Lets through ``burst`` records of one template in ``seconds``; the next one after that says how many it left out.
 
-    What hostile senders can trigger thousands of times a second is then a few lines a minute.
+    What hostile senders can trigger thousands of times a second is then a few lines a minute. A record with an
+    attribute ``unlimited`` (``extra={"unlimited": True}``) is let through always: its caller bounds it.
     """
 
     def __init__(self, burst: int = 20, seconds: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -119,6 +120,8 @@ class Limit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Decide about one record, and append the count of those left out to the first that is let through again."""
+        if getattr(record, "unlimited", False):
+            return True
         now = self._clock()
         # The template, not the text: that is the line of code that says it.
         key = (record.name, record.lineno, str(record.msg)[:80])

@@ -94,6 +94,15 @@ def test_repeated_lines_are_counted():
     assert quiet.getMessage() == "other"
 
 
+def test_a_line_whose_caller_bounds_it_is_never_left_out():
+    limit = log.Limit(burst=1, seconds=60, clock=lambda: 0.0)
+    told = [record("ban %d", n) for n in range(5)]
+    for each in told:
+        each.unlimited = True
+    assert all(limit.filter(each) for each in told)
+    assert "unlimited" not in json.loads(log.Json().format(told[0]))
+
+
 @pytest.fixture
 def root():
     root = logging.getLogger()
