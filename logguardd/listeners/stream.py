@@ -30,6 +30,8 @@ _LOOKS = 8
 _GRACE = 1.0
 _QUIET = 0.1
 _CLOSING = 0.5
+# Turns of the event loop in which a connection that it has accepted gets to its protocol (uvloop takes two).
+_HANDING_OVER = 10
 
 
 class StreamListener:
@@ -108,6 +110,8 @@ class StreamListener:
         Frames that were received are in the sink when this returns.
         """
         self.pause()
+        for _ in range(_HANDING_OVER):  # systemd gives to nobody else what has been accepted
+            await asyncio.sleep(0)
         self._stopping = True
         if self._sweeping is not None:
             self._sweeping.cancel()

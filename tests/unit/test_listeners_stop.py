@@ -109,3 +109,34 @@ def test_a_listening_socket_of_systemd_goes_on_listening(run):
         between = socket.create_connection(kept.getsockname())  # nobody listens now, yet nothing is lost
         between.close()
         run_on(run, main(b"second"))
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_connection_under_way_when_stopping_is_taken_or_left_to_systemd(turns):
+    """Between the kernel's accept and connection_made the loop takes some turns: stopping waits for them.
+
+    Only on uvloop, on which the daemon runs: asyncio's Server.close drops a connection that it is just taking.
+    """
+    kept = socket.create_server(("127.0.0.1", 0), backlog=64)
+    kept.setblocking(False)
+
+    async def main():
+        taken = socket.socket(fileno=socket.dup(kept.fileno()))
+        async with receiving("systemd:tcp", inherited=Inherited([("tcp", taken)])) as r:
+            await asyncio.sleep(0.01)
+            for number in range(20):
+                with connect(r) as client:
+                    client.send(b"<13>%d\n" % number)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        frames = list(r.sink.frames)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                left, _ = kept.accept()
+                frames.append(left.recv(100).rstrip())
+                left.close()
+        assert sorted(frames) == sorted(b"<13>%d" % number for number in range(20))
+        assert r.refused("stopping") == 0
+
+    with kept:
+        run_on("uvloop", main())
