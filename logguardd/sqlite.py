@@ -41,8 +41,7 @@ class Connection:
         self.path = path
         self._what = what
         self._pragmas = tuple(pragmas)
-        self._thread: ThreadPoolExecutor | None = None
-        self._connection: sqlite3.Connection | None = None
+        self._thread: _Thread | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], T], *, opening: bool = False) -> T:
         """Run ``work(connection)`` in the thread; what it left open of a transaction is rolled back when it raises.
@@ -51,20 +50,11 @@ class Connection:
         operator can help (a damaged file, no permission).
         """
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"logguardd-{self._what}")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work, opening)
-
-    def _run(self, work: Callable[[sqlite3.Connection], T], opening: bool) -> T:  # noqa: FBT001 - run_in_executor takes no keywords
+            self._thread = _Thread(self._connect, self._what)
         try:
-            if self._connection is None:
-                self._connection = self._connect()
-            return work(self._connection)
+            return await self._thread.run(work)
         except sqlite3.Error as error:
-            self._recover(primary_code(error))
             raise self._translate(error, opening=opening) from error
-        except BaseException:
-            self._recover(None)
-            raise
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
@@ -75,16 +65,6 @@ class Connection:
             connection.close()
             raise
         return connection
-
-    def _recover(self, code: int | None) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        with contextlib.suppress(sqlite3.Error):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        if code in _REOPEN:
-            self._close()
 
     def _translate(self, error: sqlite3.Error, *, opening: bool) -> LogguarddError:
         code = primary_code(error)
@@ -103,17 +83,54 @@ class Connection:
         return UnavailableError(f"{where}: {error}")
 
     async def close(self) -> None:
-        """Close the connection and end its thread (both come back when it is used again)."""
-        if self._thread is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        """Close the connection and end its thread, after the work that it has; both come back when it is used again."""
+        # Work that comes while it closes gets a new thread with a connection of its own.
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await thread.close()
+
+
+class _Thread:
+    """A thread and the connection that only it uses, as sqlite3 demands."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
+        self._connect = connect
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"logguardd-{name}")
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
+
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            return work(self._connection)
+        except BaseException as error:
+            self._recover(primary_code(error) if isinstance(error, sqlite3.Error) else None)
+            raise
+
+    def _recover(self, code: int | None) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        if code in _REOPEN:
+            self._close()
 
     def _close(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
+
+    async def close(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+        finally:
+            self._executor.shutdown(wait=False)
 
 
 def primary_code(error: sqlite3.Error) -> int | None:
