@@ -79,6 +79,12 @@ def test_corpus(line: Line) -> None:
     assert got == (line.rule, line.address, line.source_port, line.port)
 
 
+@pytest.mark.parametrize("line", [line for line in LINES if "/" in (line.app_name or "")], ids=lambda line: line.where)
+def test_corpus_with_names_cut_at_the_slash(line: Line) -> None:
+    """As rsyslog writes APP-NAME in RSYSLOG_SyslogProtocol23Format: postfix for postfix/smtpd."""
+    test_corpus(line._replace(app_name=line.app_name.partition("/")[0]))
+
+
 def test_corpus_is_whole() -> None:
     assert len(CORPUS) >= 10
     assert len(LINES) >= 500
