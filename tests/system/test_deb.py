@@ -164,3 +164,11 @@ def test_another_version_for_trying_upgrades(changes, tmp_path):
     earlier = package(build(tmp_path / "earlier", f"{__version__}~1"))
     version = run("dpkg-deb", "--field", str(earlier), "Version").strip()
     run("dpkg", "--compare-versions", version, "lt", __version__)
+
+
+def test_apparmor_takes_the_profiles():
+    (parser,) = need("apparmor_parser")
+    for profile in sorted((CHECKOUT / "packaging" / "apparmor").iterdir()):
+        # -Q: no kernel is asked; -K: nothing is kept.
+        run(parser, "--skip-kernel-load", "--skip-cache", str(profile))
+        assert re.search(r"flags=\(.*complain.*\)", profile.read_text())
