@@ -27,7 +27,7 @@ COLUMNS = (
 
 OMPGSQL = """
 module(load="imtcp")
-module(load="ompgsql")
+module(load="{ompgsql}")
 input(type="imtcp" port="{port}" address="127.0.0.1")
 template(name="insert" type="list" option.stdsql="on") {
   constant(value="INSERT INTO logs (timestamp, message, client_id, log_level, service_name, raw_log, created_at, facility, procid, origin) VALUES ('")
@@ -118,6 +118,8 @@ def through_ompgsql(bench: Bench, url: str) -> float:
     messages = bench.messages // 5  # it is slow: a fifth is enough for a rate
     port = free_port()
     config = OMPGSQL.replace("{port}", str(port)).replace("{pg}", str(bench.postgres.port))
+    own = CHECKOUT / ".venv/lib/rsyslog/ompgsql.so"  # where `make setup` puts it
+    config = config.replace("{ompgsql}", str(own) if own.exists() else "ompgsql")
     rsyslogd = Rsyslogd(bench.folder / "ompgsql", config.replace("{database}", url.rpartition("/")[2]))
     rsyslogd.start()
     try:

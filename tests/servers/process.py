@@ -30,7 +30,7 @@ def need(*programs: str, folders: Sequence[str] = ("/usr/sbin", "/sbin", "/usr/l
     found = [shutil.which(program, path=path) for program in programs]
     missing = [program for program, where in zip(programs, found, strict=True) if where is None]
     if missing:
-        unavailable(f"not installed: {', '.join(missing)} (run `make setup`)")
+        unavailable(f"not installed: {', '.join(missing)} (`scripts/setup.sh test` installs it)")
     return [str(where) for where in found]
 
 
@@ -44,7 +44,7 @@ def unavailable(reason: str) -> None:
 def need_root() -> None:
     """Skip (or fail on CI) unless root: namespaces and other users' servers need it."""
     if os.geteuid() != 0:
-        unavailable("needs root")
+        unavailable("needs root (sudo make test)")
 
 
 def _postgres_folders() -> list[str]:
