@@ -17,16 +17,22 @@ _STAMP = re.compile(
 ).match
 
 # A hostname needs something after it, or it is the message. An IPv6 prefix may end in colons, an address stand in
-# brackets; "-" is written by relays that know none.
-_HOSTNAME = re.compile(rf"({HOSTNAME}|[0-9A-Fa-f:]{{1,39}}::|\[[0-9A-Fa-f:.]{{2,45}}\]|-) +(?=[^ ])").match
+# brackets; "-" is written by relays that know none, "(none)" by devices whose name was never set.
+_HOSTNAME = re.compile(rf"({HOSTNAME}|[0-9A-Fa-f:]{{1,39}}::|\[[0-9A-Fa-f:.]{{2,45}}\]|-|\(none\)) +(?=[^ ])").match
 
 # RFC 3164 section 4.1.3: the tag ends at the first character that is not alphanumeric, in practice a colon, a bracket
 # or a space. A colon may be inside a name that has a [pid] (a container's image), and the message may follow it
 # without a space unless that makes it look like an address, a time or a URL. A bare word that is written like the
 # first of a sentence is not a tag.
-_WITH_PROCID = re.compile(rf"([^ \[\]{{}}\"'=<>,;@%][^ \[\]{{}}\"'=<>,;]{{0,254}}+)\[({PROCID})\](?::|(?= |$)) ?").match
+_WITH_PROCID = re.compile(
+    rf"([^ \[\]{{}}\"'=<>,;@%][^ \[\]{{}}\"'=<>,;]{{0,254}}+)\[({PROCID})?\](?::|(?= |$)) ?"
+).match
 _WITH_COLON = re.compile(rf"({TAG}):(?:(?: |$)|(?<=[A-Za-z_.)-]:)(?![:/\d]))").match
 _BARE = re.compile(r"(?![A-Z][a-z]* )([A-Za-z_][\w./-]{0,254}+) (?!$)", re.ASCII).match
+
+# rsyslog's forward templates cut the tag after 32 characters: postfix/submission/smtpd[1234567 for ...[1234567]: is one.
+# The pid is dropped, for there is no telling how much of it is missing.
+_CUT = re.compile(r"(?=[^ ]{32}(?: |$))([A-Za-z_/(][^ \[\]{}\"'=<>,;]{0,30}+)\[\d*(?: |$)").match
 
 # Written by syslogds on their own account, without a tag, some without a hostname.
 _REPEATED = re.compile(r"(?:last )?message repeated \d+ times?").match
@@ -60,11 +66,13 @@ def _after_stamp(text: str, time: int, clock: Clock) -> Fields:
     if found is None:
         return _tagged(text, time, None)
     rest = text[found.end() :]
-    hostname = None if found[1] == "-" else found[1].strip("[]")
+    hostname = None if found[1] in ("-", "(none)") else found[1].strip("[]")
     if fields := cisco.parse(rest, clock):
         return fields._replace(timestamp=time, hostname=hostname)
     if (bare := _BARE(rest)) and not _REPEATED(rest):
         return Fields(time, hostname, bare[1], None, None, rest[bare.end() :])
+    if cut := _CUT(rest):
+        return Fields(time, hostname, cut[1], None, None, rest[cut.end() :])
     return _tagged(rest, time, hostname)
 
 

@@ -27,7 +27,7 @@ SD_ELEMENTS: Final = r"""(?:\[[^\]"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^\]"]*+)*+\
 #: What structured_data returns for text that breaks the grammar.
 BROKEN: Final = ""
 
-_INTENDED = re.compile(r"\d{1,3} (?:- |\d{4}-\d{2}-\d{2}T)", re.ASCII).match
+_INTENDED = re.compile(r"\d{1,3} (?:- |\d{4}-\d{2}-\d{2}[Tt])", re.ASCII).match
 _HEADER = re.compile(rf"1 ([^ ]{{1,64}}+) ({FIELD}) ({FIELD}) ({FIELD}) ({FIELD})(?: (.*)|$)").match
 _DATA = re.compile(rf"(-|{SD_ELEMENTS}){BEFORE_MSG}").match
 

@@ -49,6 +49,18 @@ def said(hostname: str | None, app_name: str | None, procid: str | None, msg: st
         ("web1 (sd-pam)[12]: text", said("web1", "(sd-pam)", "12", "text")),
         ("web1 kernel: [   12.345678] IN=eth0 OUT=", said("web1", "kernel", None, "[   12.345678] IN=eth0 OUT=")),
         ("web1 systemd[1]: Started cron.service.", said("web1", "systemd", "1", "Started cron.service.")),
+        ("web1 app[]: text", said("web1", "app", None, "text")),
+        # cut after 32 characters by rsyslog's forward templates
+        ("mail postfix/submission/smtpd[1234567 connect from unknown[192.0.2.1]",
+         said("mail", "postfix/submission/smtpd", None, "connect from unknown[192.0.2.1]")),
+        ("mail postfix/submission/smtpd[123456] connect from unknown[192.0.2.1]",
+         said("mail", "postfix/submission/smtpd", "123456", "connect from unknown[192.0.2.1]")),
+        ("mail systemd-networkd-wait-online-x[1 text", said("mail", "systemd-networkd-wait-online-x", None, "text")),
+        ("mail systemd-networkd-wait-online-xy[ text", said("mail", "systemd-networkd-wait-online-xy", None, "text")),
+        ("mail org.freedesktop.nm-dispatcher.se text",
+         said("mail", "org.freedesktop.nm-dispatcher.se", None, "text")),
+        ("mail postfix/submission/smtpd[12345 not 32 long",
+         said("mail", None, None, "postfix/submission/smtpd[12345 not 32 long")),
         # no hostname: HAProxy; Docker, whose tag may be an image; pfSense
         ("haproxy[1234]: Connect from 192.0.2.1:80", said(None, "haproxy", "1234", "Connect from 192.0.2.1:80")),
         ("0d1f2e3a4b5c[1234]: hello world", said(None, "0d1f2e3a4b5c", "1234", "hello world")),
@@ -63,6 +75,7 @@ def said(hostname: str | None, app_name: str | None, procid: str | None, msg: st
         ("192.0.2.7 sshd[12]: text", said("192.0.2.7", "sshd", "12", "text")),
         ("relay/web1 sshd[12]: text", said("relay/web1", "sshd", "12", "text")),
         ("- sshd[12]: text", said(None, "sshd", "12", "text")),
+        ("(none) dropbear[12]: text", said(None, "dropbear", "12", "text")),
         ("Message forwarded from aix1: sshd[12]: text", said("aix1", "sshd", "12", "text")),
         # written by a syslogd on its own account
         ("web1 last message repeated 3 times", said("web1", None, None, "last message repeated 3 times")),

@@ -120,6 +120,7 @@ def test_structured_data_nil_and_broken() -> None:
     [
         "2 2026-11-20T10:00:00Z host app - - - text",
         "1 2026-13-20T10:00:00Z host app - - - text",
+        "1 2026-11-20t10:00:00z host app - - - text",  # section 6.2.3: T and Z are upper case
         "1 2026-11-20T10:00:00Z host app - ",
         "1 2026-11-20T10:00:00Z  app - - - text",
         "1 - host",
