@@ -21,7 +21,6 @@ from logguardd.detection import Detector
 from logguardd.enforcer import Enforcer
 from logguardd.errors import ConfigError, UnavailableError
 from logguardd.firewall.printing import Printing
-from logguardd.followers import Followers
 from logguardd.jails import counts
 from logguardd.journal.intake import Intake
 from logguardd.judge import Judge
@@ -29,16 +28,17 @@ from logguardd.limiter.breaker import Breaker
 from logguardd.listeners.activation import Inherited
 from logguardd.listeners.tls import TlsListener
 from logguardd.metrics import Metrics
-from logguardd.operations import Operations
 from logguardd.upkeep import Upkeep
 from logguardd.web import Web
+from logguardd.web.followers import Followers
+from logguardd.web.operations import Operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from typing import Any
 
+    from logguardd.config.settings import Config
     from logguardd.records import Ban, Network
-    from logguardd.settings import Config
 
 _LOG = logging.getLogger(__name__)
 

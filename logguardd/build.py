@@ -10,7 +10,6 @@ from logguardd import network, urls
 from logguardd.archive.postgres import PostgresArchive
 from logguardd.archive.sqlite import SqliteArchive
 from logguardd.firewall.printer import Printer
-from logguardd.follow_server import FollowServer
 from logguardd.journal.sqlite import SqliteJournal
 from logguardd.limiter.breaker import Breaker
 from logguardd.limiter.memory import MemoryLimiter
@@ -23,16 +22,17 @@ from logguardd.listeners.stream import StreamListener
 from logguardd.listeners.tls import TlsListener
 from logguardd.listeners.tls_context import TlsSettings
 from logguardd.listeners.udp import UdpListener
+from logguardd.web.follow_server import FollowServer
 
 if TYPE_CHECKING:
     from typing import Any
 
     from logguardd.archive import Archive
-    from logguardd.followers import Followers
+    from logguardd.config.settings import Config
     from logguardd.listeners import Sink
     from logguardd.listeners.activation import Inherited
     from logguardd.metrics import Metrics
-    from logguardd.settings import Config
+    from logguardd.web.followers import Followers
 
 _LOG = logging.getLogger(__name__)
 

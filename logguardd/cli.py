@@ -15,7 +15,7 @@ from logguardd.welcome import welcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from logguardd.settings import Config
+    from logguardd.config.settings import Config
 
 _file = click.option(
     "--config", "file", metavar="FILE", help=f"The configuration  [default: {config.DEFAULT_PATH}, if it is there]"

@@ -13,15 +13,15 @@ import click
 
 from logguardd import __version__, config, exits, tables
 from logguardd.client import Client
+from logguardd.config.settings import Http
 from logguardd.errors import ConfigError
 from logguardd.notation import duration, printable
-from logguardd.settings import Http
 from logguardd.setup.commands import client_config, setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from logguardd.settings import Config
+    from logguardd.config.settings import Config
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 

@@ -14,6 +14,7 @@ import pwd
 import socket
 import sys
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ from daemon import DaemonContext
 from daemon.daemon import DaemonError
 
 from logguardd import exits, log, urls
+from logguardd.archive import migrations
 from logguardd.errors import ConfigError, LogguarddError
+from logguardd.limiter.connection import script_text
 from logguardd.listeners import sockets
 from logguardd.listeners.activation import FIRST_FD, OWN, Inherited
 from logguardd.listeners.udp import RECEIVE_BUFFER
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-    from logguardd.settings import Config
+    from logguardd.config.settings import Config
 
     #: Runs the daemon until it is told to end: calls its argument once it is up, returns the exit code.
     Main = Callable[[Config, Callable[[], None]], int]
@@ -124,6 +127,17 @@ def bind(config: Config) -> tuple[Config, list[tuple[str, socket.socket]]]:
     return replace(config, listen=listen, written=config.listen), opened
 
 
+def preload() -> None:
+    """Load what the daemon will need when it is somebody else, who may not read our files: they may lie in root's home."""
+    codecs = (f"encodings.{name}" for name in ("ascii", "idna", "latin_1", "unicode_escape"))
+    for module in (*codecs, "importlib.readers"):
+        import_module(module)
+    for database in ("postgres", "sqlite"):
+        migrations.load(database)
+    for script in ("shared_bans.lua", "sliding_window.lua"):
+        script_text(script)
+
+
 def drop_privileges(owner: Account) -> None:
     """Become ``owner``, for good, if we are root; otherwise we must be it already (else LogguarddError)."""
     if os.geteuid() != 0:
@@ -158,6 +172,7 @@ def hand_over(opened: Sequence[tuple[str, socket.socket]]) -> None:
 
 def foreground(config: Config, owner: Account, main: Main) -> int:
     """Open the ports, become ``owner`` and run; return the exit code."""
+    preload()
     prepare_folders(config, owner)
     config, opened = bind(config)
     drop_privileges(owner)
@@ -170,6 +185,7 @@ def detached(config: Config, owner: Account, pidfile: str | None, main: Main) ->
 
     Raises ConfigError and LogguarddError for what goes wrong before it detaches, a locked pid file among that.
     """
+    preload()
     prepare_folders(config, owner)
     lock = Lockfile(pidfile) if pidfile else None
     try:
@@ -201,6 +217,8 @@ def detached(config: Config, owner: Account, pidfile: str | None, main: Main) ->
     os.waitpid(child, 0)
     if said == _UP:
         return exits.DONE
+    if lock is not None:
+        lock.release()  # it may lie where only root may remove it
     code, _, text = said.decode(errors="replace").partition("\n")
     exits.complain("logguardd", text or "it ended before it was up; the system log may say why")
     return int(code) if code.isdigit() else exits.FAILED

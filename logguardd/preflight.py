@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Mapping
 
+    from logguardd.config.settings import Config
     from logguardd.rules import RuleSet
-    from logguardd.settings import Config
 
 
 class Findings(NamedTuple):

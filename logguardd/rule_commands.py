@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from logguardd.config.settings import Config
     from logguardd.records import Match, Record
     from logguardd.rules import RuleSet
     from logguardd.rules.explanation import Explanation, Tried
     from logguardd.rules.rulefile import Example
-    from logguardd.settings import Config
 
 #: Who is said to have sent a line that is explained, unless the line names its host.
 _PEER = "127.0.0.1"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from logguardd.enforcer import Enforcer
     from logguardd.journal import Journal
     from logguardd.metrics import Metrics
-    from logguardd.operations import Operations
+    from logguardd.web.operations import Operations
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from logguardd import urls
 from logguardd.notation import endpoint
 
 if TYPE_CHECKING:
-    from logguardd.settings import Config
+    from logguardd.config.settings import Config
 
 
 def welcome(settings: Config) -> str:

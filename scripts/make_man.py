@@ -23,7 +23,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = CHECKOUT / "docs" / "man"
 sys.path.insert(0, str(CHECKOUT))
 
-from logguardd import cli, ctl, settings, toml_text  # noqa: E402 - found through the line above
+from logguardd import cli, ctl  # noqa: E402 - found through the line above
+from logguardd.config import settings, toml_text  # noqa: E402 - found through the line above
 from logguardd.firewall import service  # noqa: E402
 from logguardd.grammar.patterns import KINDS  # noqa: E402
 from logguardd.rules.services import SERVICES  # noqa: E402

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from logguardd.config.settings import Tls
     from logguardd.pki import Authority
-    from logguardd.settings import Tls
 
 
 class Paths(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from logguardd.settings import Config
+    from logguardd.config.settings import Config
 
 #: Where the snippet goes on the host.
 SNIPPET = "/etc/rsyslog.d/60-logguardd.conf"

@@ -7,7 +7,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from logguardd import toml_text
+from logguardd.config import toml_text
 from logguardd.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from logguardd import settings, toml_text, urls
+from logguardd import urls
+from logguardd.config import settings, toml_text
 from logguardd.notation import endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from logguardd.config.settings import Config
     from logguardd.records import Network
-    from logguardd.settings import Config
     from logguardd.setup.edit import Place
 
 #: Ports by custom: syslog over TLS (RFC 5425), and the ban feed.

@@ -14,8 +14,8 @@ from logguardd.setup import certificates, machine, plan, postgres
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from logguardd.config.settings import Config
     from logguardd.records import Network
-    from logguardd.settings import Config
     from logguardd.setup.run import Order
 
 
@@ -56,7 +56,7 @@ def _databases(order: Order, config: Config) -> Order:
 
 
 def _default() -> Config:
-    from logguardd.settings import Config  # noqa: PLC0415 - a name for types elsewhere
+    from logguardd.config.settings import Config  # noqa: PLC0415 - a name for types elsewhere
 
     return Config()
 

@@ -26,8 +26,8 @@ from logguardd.setup.postgres import Wanted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from logguardd.config.settings import Config
     from logguardd.records import Network
-    from logguardd.settings import Config
     from logguardd.setup.plan import Change
 
 #: Seconds until a daemon that was started has to answer.

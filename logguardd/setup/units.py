@@ -19,7 +19,7 @@ from logguardd.setup.plan import TLS_PORT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from logguardd.settings import Config
+    from logguardd.config.settings import Config
 
 SERVICE, SOCKET, TLS_SOCKET = "logguardd.service", "logguardd.socket", "logguardd-tls.socket"
 FIREWALL = "logguardd-firewall.service"

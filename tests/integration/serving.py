@@ -7,12 +7,12 @@ import json
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
-from logguardd.control import Component, Health, ProtectedError
 from logguardd.errors import ConfigError, UnavailableError
-from logguardd.followers import Followers
 from logguardd.metrics import Metrics
 from logguardd.records import SECOND, Ban
 from logguardd.web import Web
+from logguardd.web.control import Component, Health, ProtectedError
+from logguardd.web.followers import Followers
 
 NOW = 1_790_000_000 * SECOND
 

@@ -12,13 +12,14 @@ from dataclasses import replace
 
 import pytest
 
-from logguardd import feed, follow_server
+from logguardd import feed
 from logguardd.errors import ConfigError, UnavailableError
 from logguardd.firewall.sources import Certificates, HttpsSource, parse_source
-from logguardd.follow_server import FollowServer
-from logguardd.followers import Followers
 from logguardd.listeners.tls_context import TlsSettings
 from logguardd.metrics import Metrics
+from logguardd.web import follow_server
+from logguardd.web.follow_server import FollowServer
+from logguardd.web.followers import Followers
 from tests.integration.serving import NOW, eventually, make_ban
 from tests.listening import both_loops, run_on
 from tests.servers.certificates import Authority
@@ -317,7 +318,7 @@ def test_connections_are_bounded(run, authority, settings, monkeypatch):
 
 @both_loops
 def test_followers_are_bounded(run, authority, settings, monkeypatch):
-    monkeypatch.setattr("logguardd.followers.MAX_FOLLOWERS", 1)
+    monkeypatch.setattr("logguardd.web.followers.MAX_FOLLOWERS", 1)
 
     async def body():
         async with serving(settings) as served:

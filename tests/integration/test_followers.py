@@ -118,7 +118,7 @@ def test_a_follower_that_goes_is_noticed(tmp_path):
 
 
 def test_the_number_of_followers_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("logguardd.followers.MAX_FOLLOWERS", 1)
+    monkeypatch.setattr("logguardd.web.followers.MAX_FOLLOWERS", 1)
 
     async def body():
         async with serving(tmp_path) as served, served.follow() as reader, served.follow() as other:

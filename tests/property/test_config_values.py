@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logguardd import config, settings, toml_text
+from logguardd import config
+from logguardd.config import settings, toml_text
 from logguardd.errors import ConfigError
 from logguardd.notation import duration, endpoint, size
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from logguardd import config, settings
-from logguardd.config import Config
+from logguardd import config
+from logguardd.config import Config, settings
 from logguardd.errors import ConfigError
 from logguardd.records import SECOND
 

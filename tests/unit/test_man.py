@@ -10,7 +10,7 @@ import sys
 import click
 import pytest
 
-from logguardd import settings, toml_text
+from logguardd.config import settings, toml_text
 from logguardd.grammar.patterns import KINDS
 from logguardd.rules import rulefile
 from logguardd.severity import RULE_SEVERITIES

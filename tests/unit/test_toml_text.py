@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logguardd import toml_text
+from logguardd.config import toml_text
 
 TEXT = '''# a comment with [brackets] and "quotes"
 level = "x"

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from logguardd import values
+from logguardd.config import values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from logguardd.config.values import Kind
     from logguardd.records import Network
-    from logguardd.values import Kind
 
 #: Where the configuration is looked for when a command line names none.
 DEFAULT_PATH = "/etc/logguardd/logguardd.toml"

@@ -11,7 +11,6 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
-from logguardd import followers as feeds
 from logguardd.errors import ConfigError
 from logguardd.listeners.activation import Inherited
 from logguardd.listeners.refusals import Refusals
@@ -20,11 +19,12 @@ from logguardd.listeners.sockets import bind
 from logguardd.listeners.tls_context import build_context, reason
 from logguardd.listeners.tls_peers import certificate_names, permitted_peer
 from logguardd.tls_stream import TlsStream
+from logguardd.web import followers as feeds
 
 if TYPE_CHECKING:
-    from logguardd.followers import Followers
     from logguardd.listeners.tls_context import TlsSettings
     from logguardd.metrics import Metrics
+    from logguardd.web.followers import Followers
 
 _LOG = logging.getLogger(__name__)
 

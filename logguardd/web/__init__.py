@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from logguardd.control import BanRequest, Component, Control, Health, ProtectedError
-from logguardd.control_routes import ControlRoutes, answer, json_errors
 from logguardd.errors import ConfigError, LogguarddError
 from logguardd.lockfile import LockedError, Lockfile
 from logguardd.notation import endpoint
+from logguardd.web.control import BanRequest, Component, Control, Health, ProtectedError
+from logguardd.web.control_routes import ControlRoutes, answer, json_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from logguardd.followers import Followers
     from logguardd.metrics import Metrics
+    from logguardd.web.followers import Followers
 
 __all__ = ["BanRequest", "Component", "Control", "Health", "ProtectedError", "Web"]
 

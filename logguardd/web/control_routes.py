@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from logguardd.control import BanRequest, Control, ProtectedError, ban_json
 from logguardd.errors import ConfigError, LogguarddError, UnavailableError
 from logguardd.networks import network_text
 from logguardd.notation import MAX_PORT, duration, shown
 from logguardd.records import SECOND, Network
+from logguardd.web.control import BanRequest, Control, ProtectedError, ban_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from logguardd.followers import Followers
+    from logguardd.web.followers import Followers
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,10 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from logguardd import settings, toml_text, urls
+from logguardd import urls
+from logguardd.config import settings, toml_text
+from logguardd.config.settings import DEFAULT_PATH, SECTIONS, SHIPPED_JAILS, Config, Jail, keys, located
 from logguardd.errors import ConfigError
 from logguardd.notation import printable, shown
-from logguardd.settings import DEFAULT_PATH, SECTIONS, SHIPPED_JAILS, Config, Jail, keys, located
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +91,7 @@ def embedded(directory: str) -> Config:
     Rules come from the source tree that this module stands in, if it does, else from /etc/logguardd/rules.d.
     """
     folder = Path(directory).absolute()
-    tree = Path(__file__).resolve().parents[1] / "etc" / "rules.d"
+    tree = Path(__file__).resolve().parents[2] / "etc" / "rules.d"
     base = Config()
     return replace(
         base,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from logguardd import __version__
 from logguardd.consumers import ARCHIVE, DETECTOR
-from logguardd.control import BanRequest, Component, Health, ProtectedError
 from logguardd.networks import network_text
 from logguardd.records import SECOND, Ban
+from logguardd.web.control import BanRequest, Component, Health, ProtectedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from logguardd.consumers import ArchiveConsumer, DetectorConsumer
     from logguardd.enforcer import Enforcer
     from logguardd.firewall.printing import Printing
-    from logguardd.followers import Followers
     from logguardd.journal.intake import Intake
     from logguardd.journal.sqlite import SqliteJournal
     from logguardd.judge import Judge
     from logguardd.limiter.breaker import Breaker
     from logguardd.limiter.shared_bans import SharedBans
     from logguardd.metrics import Metrics
+    from logguardd.web.followers import Followers
 
 #: The jail of bans that an operator made.
 BY_HAND = "manual"
