@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -201,15 +200,14 @@ class Guest:
             _remove_group(group)
 
     def close(self) -> None:
-        """Keep the journal, shut down, and leave nothing behind but ``console.log`` and ``journal.txt``."""
+        """Keep the journal, end it, and leave nothing behind but ``console.log`` and ``journal.txt``."""
         try:
             if self.running:
                 (self.folder / "journal.txt").write_text(self.journal())
-                self.poweroff()
         finally:
             self.kill()
             for part in ("upper", "work", "root"):
-                shutil.rmtree(self.folder / part, ignore_errors=True)
+                subprocess.run(["rm", "-rf", str(self.folder / part)], check=False)  # many times as fast as shutil
 
     def _groups(self) -> list[Path]:
         """Return the control groups to run in where no systemd of this machine gives one."""

@@ -8,7 +8,14 @@ attacker 203.0.113.66, 2001:db8:66::66 ──┘
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import re
+import select
+import shlex
 import shutil
+import subprocess
+import time
 from typing import TYPE_CHECKING
 
 from tests.servers.netns import Netns
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
 
 SERVER, CLIENT = "10.20.1.2", "10.20.2.2"
 ATTACKER, ATTACKER6 = "203.0.113.66", "2001:db8:66::66"
+#: Where the administrator logs in from.
+ADMINISTRATOR = "198.51.100.9"
 #: The server's name in its certificate, and where the others find it.
 SERVER_NAME, CLIENT_NAME = "logs.example.net", "web.example.net"
 _HOSTS = f"{SERVER} {SERVER_NAME}\n{CLIENT} {CLIENT_NAME}\n"
@@ -120,3 +129,56 @@ def install(guest: Guest, package: Path, *options: str) -> str:
     """`apt install ./PACKAGE` as an administrator does; return what was said."""
     shutil.copy(package, guest.shared)
     return guest.apt("install", *options, f"/shared/{package.name}")
+
+
+def query(server: Guest, sql: str) -> list[list[str]]:
+    """Ask the server's PostgreSQL; return rows of text."""
+    done = server.run("runuser", "-u", "postgres", "--", "psql", "-XAtq", "-F", "\x1f", "-d", "logs", "-c", sql)
+    return [line.split("\x1f") for line in done.stdout.splitlines()]
+
+
+def archived(server: Guest, message: str) -> int:
+    """Return how often a message is in the server's PostgreSQL."""
+    return int(query(server, f"SELECT count(*) FROM logs WHERE message = '{message}'")[0][0])
+
+
+def banned(guest: Guest) -> dict[str, float]:
+    """Return what the guest's kernel drops everything from: addresses and networks, and the seconds left."""
+    listed = json.loads(guest.run("nft", "-j", "list", "table", "inet", "logguardd").stdout)["nftables"]
+    found = {}
+    for part in listed:
+        if name := re.fullmatch(r"banned[46]|nets[46]_(\d+)", part.get("set", {}).get("name", "")):
+            for each in part["set"].get("elem", ()):
+                address = each["elem"]["val"]
+                found[f"{address}/{name[1]}" if name[1] else address] = float(each["elem"]["expires"])
+    return found
+
+
+def answer(guest: Guest, *argv: str, prompt: str, reply: str, timeout: float = 300) -> str:
+    """Run a command inside at a terminal, give ``reply`` once it shows ``prompt``; return all that it said."""
+    process = subprocess.Popen(
+        guest.argv("script", "-qec", shlex.join(argv), "/dev/null"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    said, replied = b"", False
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if not select.select([process.stdout], [], [], 1)[0]:
+            continue
+        part = os.read(process.stdout.fileno(), 65536)
+        if not part:
+            break
+        said += part
+        if not replied and prompt.encode() in said:
+            process.stdin.write(reply.encode())
+            process.stdin.flush()
+            replied = True
+    else:
+        process.kill()
+    process.communicate()
+    text = said.decode(errors="replace")
+    assert replied, f"no {prompt!r} in:\n{text}"
+    assert process.returncode == 0, text
+    return text

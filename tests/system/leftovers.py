@@ -10,21 +10,21 @@ if TYPE_CHECKING:
 
     from tests.servers.nspawn import Guest
 
-# Where others note what they did: apt, dpkg, the journal, Python, and files of a moment.
+# Where others note what they did: apt, dpkg, the journal, rsyslog, Python, and files of a moment.
 _OTHERS = (
     "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/apt", "/var/log/journal", "/var/log/postgresql",
-    "/var/lib/postgresql", "/var/lib/redis", "/tmp", "/var/tmp", "/shared", "/root",
+    "/var/lib/postgresql", "/var/lib/redis", "/var/spool/rsyslog", "/tmp", "/var/tmp", "/shared", "/root",
 )  # fmt: skip
+_LOGS = r"/var/log/\(auth\|cron\|kern\|mail\|user\)[.]log"
 _LIST = (
     "find / -xdev "
     + " ".join(f"-path {folder} -prune -o" for folder in _OTHERS)
-    + " -name __pycache__ -prune -o -printf '%y %m %u:%g %p %l\\n' | LC_ALL=C sort"
+    + f" -name __pycache__ -prune -o -regex '{_LOGS}' -o -printf '%y %m %u:%g %p %l\\n' | LC_ALL=C sort"
 )
 _STATE = {
     "files": _LIST,
     "users": "getent passwd; getent group",
     "tables": "nft list tables 2>/dev/null || true",
-    "units": "systemctl list-units --all --plain --no-legend --type=service,socket | awk '{print $1}' | sort",
     "unit files": "systemctl list-unit-files --no-legend | awk '{print $1, $2}' | sort",
 }
 
@@ -39,14 +39,14 @@ def remember(guest: Guest, package: Path) -> None:
         guest.write(f"/shared/before/{name}", text)
 
 
-def leftovers(guest: Guest) -> dict[str, list[str]]:
-    """Return what is there now and was not then, or the other way round, by kind; kinds without a difference are left out."""
-    found = {}
+def leftovers(guest: Guest) -> str:
+    """Return what is there now and was not then, or the other way round: a line each, with its kind."""
+    found = []
     for name, text in _look(guest).items():
         before, after = set(guest.file(f"/shared/before/{name}").splitlines()), set(text.splitlines())
-        if before != after:
-            found[name] = sorted([f"+ {line}" for line in after - before] + [f"- {line}" for line in before - after])
-    return found
+        found += [f"{name}: + {line}" for line in sorted(after - before)]
+        found += [f"{name}: - {line}" for line in sorted(before - after)]
+    return "\n".join(found)
 
 
 def _look(guest: Guest) -> dict[str, str]:
