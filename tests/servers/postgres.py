@@ -29,8 +29,9 @@ class PostgreSQL:
             shutil.chown(self.folder, "postgres", "postgres")
             self._become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         self._run(
-            self.initdb, "-D", str(self.folder / "data"), "-U", self.user, "-A", "trust", "-E", "UTF8", "--locale=C"
-        )
+            self.initdb, "--no-sync", "-D", str(self.folder / "data"), "-U", self.user, "-A", "trust",
+            "-E", "UTF8", "--locale=C",
+        )  # fmt: skip
         settings = {"port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": ""} | settings
         with (self.folder / "data" / "postgresql.auto.conf").open("a") as conf:
             conf.writelines(f"{key} = '{value}'\n" for key, value in settings.items())
