@@ -88,8 +88,10 @@ class PostgresArchive:
     async def _migrate(self, connection: Any) -> None:
         where = self._other.where
         migrations = load("postgres")
+        before = None
         try:
-            todo = pending(migrations, await _version(connection), where)
+            before = await _version(connection)
+            todo = pending(migrations, before, where)
             if not todo:
                 return
             async with connection.transaction():
@@ -109,9 +111,13 @@ class PostgresArchive:
                         migration.name,
                     )
         except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as error:
-            raise ConfigError(
-                f"archive: {where}: {error}; let the database's owner start logguardd once to make the schema "
-                f"(version {migrations[-1].version}), then {_GRANTS}"
+            # After an upgrade it is no reason not to receive: what arrives waits in the journal.
+            wrong = UnavailableError if before else ConfigError
+            newest = migrations[-1].version
+            why = "" if before is None else f"; this role cannot bring the schema from version {before} to {newest}"
+            raise wrong(
+                f"archive: {where}: {error}{why}; `logguardctl setup --postgres-admin URL` sets it right, or let the "
+                f"database's owner start logguardd once, then {_GRANTS}"
             ) from error
         except asyncpg.DuplicateTableError as error:
             raise ConfigError(

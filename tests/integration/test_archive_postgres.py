@@ -209,12 +209,12 @@ def test_a_role_without_rights_is_told_what_to_do(kind: Kind, postgres: PostgreS
     postgres.query(f"CREATE ROLE bare_{kind.place.rpartition('/')[2]} LOGIN")
     bare = Kind("postgres", kind.place.replace("postgres@", f"bare_{kind.place.rpartition('/')[2]}@"))
     with pytest.raises(
-        ConfigError, match=r"permission denied for schema public; let the database's owner start logguardd"
+        ConfigError, match=r"permission denied for schema public; this role cannot bring the schema from version 0"
     ):
         asyncio.run(make_schema(bare))
     asyncio.run(make_schema(kind))
     with pytest.raises(
-        ConfigError, match=r"permission denied for table logguardd_migrations; let the database's owner"
+        ConfigError, match=r"permission denied for table logguardd_migrations; `logguardctl setup --postgres-admin"
     ):
         asyncio.run(make_schema(bare))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import tomllib
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from logguardd.archive.migrations import Migration, load
+from logguardd.errors import UnavailableError
 from logguardd.setup import postgres as module
 from tests.integration.setups import Strict, configuration, logguardctl
 from tests.servers.daemon import send_udp
@@ -203,6 +206,28 @@ def test_another_encoding_is_said(server, tmp_path) -> None:
     argv = ("--postgres-admin", server.admin, "--database", "latin", "--role", "latin")
     done = logguardctl("setup", "--config", str(file), *argv, check=False)
     assert "create the database with ENCODING 'UTF8'" in done.stderr
+
+
+def test_a_new_schema_is_the_administrators_matter(server, tmp_path, monkeypatch) -> None:
+    """After an upgrade the daemon's role cannot migrate: it waits, and setup does it."""
+    file = configuration(tmp_path)
+    wanted = module.Wanted("upgraded", "upgraded")
+    logguardctl(
+        "setup", "--config", str(file), "--postgres-admin", server.admin, "--database", "upgraded", "--role", "upgraded"
+    )
+    newer = (
+        *load("postgres"),
+        Migration(2, "more", "--   GRANT SELECT ON more TO logguardd_app;\nCREATE TABLE more ();"),
+    )
+    monkeypatch.setattr("logguardd.archive.postgres.load", lambda _: newer)
+    monkeypatch.setattr(module, "load", lambda _: newer)
+    with pytest.raises(
+        UnavailableError, match=r"from version 1 to 2; `logguardctl setup --postgres-admin URL` sets it"
+    ):
+        asyncio.run(module.check(url_in(file)))
+    assert asyncio.run(module.prepare(server.admin, wanted, current=url_in(file))) == url_in(file)
+    asyncio.run(module.check(url_in(file)))
+    assert server.query("SELECT count(*) FROM more", url_in(file)) == [["0"]]
 
 
 def test_names_are_checked(tmp_path) -> None:
