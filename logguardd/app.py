@@ -72,9 +72,11 @@ async def _run(settings: Config, on_ready: Callable[[], None]) -> int:
         notify.ready(f"receiving at {daemon.places()}")
         on_ready()
         await stop.wait()
+        _LOG.info("stopping")
         notify.stopping("stopping")
     finally:
         await daemon.stop()
+    _LOG.info("stopped")
     return 0
 
 

@@ -58,7 +58,8 @@ def run(
         Path(settings.embedded).mkdir(mode=0o750, parents=True, exist_ok=True)
     log.configure(settings.log_level, settings.log_format)
     if not (daemonize or user or group):
-        return _main(settings, lambda: click.echo(welcome(settings)) if embedded else None)
+        greeting = welcome(settings) if embedded else ""  # beforehand, as it may wait for the resolver
+        return _main(settings, lambda: click.echo(greeting) if greeting else None)
 
     # The daemon is loaded now, while we may still read its files wherever they are.
     from logguardd import app  # noqa: F401, PLC0415 - checking a configuration needs neither

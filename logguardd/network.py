@@ -5,6 +5,7 @@ The kernel is asked over rtnetlink(7), so every interface, routing table and nex
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -56,6 +57,15 @@ def default_gateways() -> list[Address]:
             for gateway in _gateways(_attributes(message, _ROUTE_MESSAGE)):
                 found[gateway] = None
     return list(found)
+
+
+def outward_address() -> Address | None:
+    """Return the own address that this machine's packets to the world carry; None without a default route."""
+    for family, anywhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((anywhere, 9))  # chooses the address; nothing is sent
+            return ip_address(probe.getsockname()[0])
+    return None
 
 
 def resolve(hosts: Iterable[str]) -> tuple[list[Address], list[str]]:

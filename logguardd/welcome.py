@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logguardd import urls
+from logguardd import network, urls
 from logguardd.notation import endpoint
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ logguardd is running on its embedded defaults; Ctrl-C ends it.
 
 On every host that is to be protected, put this line into /etc/rsyslog.d/90-logguardd.conf and restart rsyslog:
 
-    *.* action(type="omfwd" target="{socket.gethostname()}" port="{port}" protocol="tcp" template="RSYSLOG_SyslogProtocol23Format")
+    *.* action(type="omfwd" target="{_myself()}" port="{port}" protocol="tcp" template="RSYSLOG_SyslogProtocol23Format")
 
     data        {settings.embedded}
     messages    sqlite3 {archive} "{query}"
@@ -39,3 +39,10 @@ On every host that is to be protected, put this line into /etc/rsyslog.d/90-logg
 
 Nothing is blocked: what nftables would be told is written to {settings.firewall.output}
 """
+
+
+def _myself() -> str:
+    """Return what other hosts reach this one by: its name where that leads here, else its address."""
+    name, address = socket.gethostname(), network.outward_address()
+    addresses, _ = network.resolve([name])
+    return name if address is None or address in addresses else str(address)

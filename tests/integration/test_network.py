@@ -1,6 +1,7 @@
 """Own addresses and gateways, as the kernel of a network namespace knows them."""
 
 import json
+import socket
 import sys
 
 from logguardd import network
@@ -50,6 +51,35 @@ def test_addresses_and_gateways(netns):
         "127.0.0.1", "::1", "192.0.2.10", "192.0.2.11", "2001:db8:1::10", "198.51.100.1", "203.0.113.10",
     }  # fmt: skip
     assert gateways == {"192.0.2.1", "203.0.113.1", "192.0.2.2", "203.0.113.2", "2001:db8:1::1", "2001:db8:1::2"}
+
+
+WELCOME = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+from logguardd import config
+from logguardd.welcome import welcome
+print(welcome(config.embedded("/tmp/it")))
+"""
+
+
+def target(netns):
+    (line,) = (line for line in netns.run(sys.executable, "-c", WELCOME).stdout.splitlines() if "omfwd" in line)
+    return line.split('target="')[1].split('"')[0]
+
+
+def test_an_embedded_daemon_names_what_others_reach_it_by(netns):
+    alone = target(netns)
+    assert alone == socket.gethostname()
+    netns.run("ip", "link", "add", "d1", "type", "veth", "peer", "name", "p1")
+    netns.run("ip", "address", "add", "2001:db8:1::10/64", "dev", "d1", "nodad")
+    netns.run("ip", "link", "set", "p1", "up")
+    netns.run("ip", "link", "set", "d1", "up")
+    netns.run("ip", "-6", "route", "add", "default", "dev", "d1")
+    assert target(netns) == "2001:db8:1::10"
+    netns.run("ip", "address", "add", "198.51.100.1/24", "dev", "d1")
+    netns.run("ip", "address", "add", "192.0.2.10/24", "dev", "d1")
+    netns.run("ip", "route", "add", "default", "via", "192.0.2.1")
+    assert target(netns) == "192.0.2.10"
 
 
 def test_many_addresses(netns):
