@@ -41,6 +41,9 @@ def exclusively() -> Iterator[None]:
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # Of runs that were killed: nobody uses them, or the lock would be held.
+        for left in cache().glob("run-*"):
+            shutil.rmtree(left)
         yield
 
 
@@ -111,7 +114,9 @@ def _make(debootstrap: str, suite: str, mirror: dict[str, str], folder: Path) ->
 
 
 def _mirror(suite: str) -> dict[str, str]:
-    """Return the URI of each part of the suite: that of this machine's own Debian, else Debian's own."""
+    """Return the URI of each part of the suite: as DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR say, else where this machine
+    has its own Debian from, else Debian's.
+    """
     names = {"": "http://deb.debian.org/debian", "-security": "http://deb.debian.org/debian-security"}
     release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
@@ -122,7 +127,8 @@ def _mirror(suite: str) -> dict[str, str]:
         for name, _, uri in (line.partition(" ") for line in listed.splitlines()):
             if uri.startswith("http") and name.startswith(codename) and name[len(codename) :] in names:
                 names[name[len(codename) :]] = uri.rstrip("/")
-    return {suite + part: uri for part, uri in names.items()}
+    given = {"": os.environ.get("DEBIAN_MIRROR"), "-security": os.environ.get("DEBIAN_SECURITY_MIRROR")}
+    return {suite + part: given[part] or uri for part, uri in names.items()}
 
 
 def _settings(folder: Path) -> str:
