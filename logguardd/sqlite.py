@@ -30,6 +30,9 @@ _UNUSABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3
 #: Errors of a full or failing disk.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
+#: Bytes free on a disk below which an I/O error is put down to that.
+_LITTLE = 128 << 10
+
 
 class Connection:
     """One connection, used in one thread that belongs to it; it is opened at the first use and after an I/O error.
@@ -78,9 +81,16 @@ class Connection:
             return ConfigError(message) if opening else UnavailableError(message)
         if code in _UNUSABLE and opening:
             return ConfigError(f"{where}: {error}; the file and its folder must be writable by the daemon's user")
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and self._disk_is_full()):
             return UnavailableError(f"{where}: no space left ({error})")
         return UnavailableError(f"{where}: {error}")
+
+    def _disk_is_full(self) -> bool:
+        """Whether the disk has no room for SQLite's shared memory and a page, which it calls an I/O error."""
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(self.path.parent)
+            return disk.f_bavail * disk.f_frsize < _LITTLE
+        return False
 
     async def close(self) -> None:
         """Close the connection and end its thread, after the work that it has; both come back when it is used again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -275,6 +276,25 @@ def test_starting_on_a_full_disk_is_retryable(small_disk: Path) -> None:
         ballast.unlink()
         await journal.open()
         await journal.append([batch("a")])
+        await journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_going_on_with_a_journal_on_a_full_disk_says_so_and_is_retryable(small_disk: Path) -> None:
+    async def scenario() -> None:
+        async with opened(small_disk / "journal.db") as journal:
+            await journal.append([large(0)])
+        ballast = small_disk / "ballast"
+        disk = os.statvfs(small_disk)
+        ballast.write_bytes(bytes(disk.f_bavail * disk.f_frsize - 8192))  # room for the lock file
+        journal = SqliteJournal(small_disk / "journal.db", DAY, MIN_SIZE)
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match=r"journal\.db: no space left"):
+                await journal.open()
+        ballast.unlink()
+        await journal.open()
+        assert numbers(await everything(journal)) == [0]
         await journal.close()
 
     asyncio.run(scenario())
