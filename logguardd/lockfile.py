@@ -55,7 +55,9 @@ class Lockfile:
         if self._file < 0:
             return
         try:
-            Path(self.path).unlink()
+            # A child that shared the lock may have removed it already, and somebody else made another.
+            if os.path.samestat(os.fstat(self._file), os.stat(self.path)):  # noqa: PTH116 - beside fstat
+                Path(self.path).unlink()
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(self._file, 0)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from logguardd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Migration(NamedTuple):
@@ -16,17 +20,18 @@ class Migration(NamedTuple):
     sql: str
 
 
-def load(database: str) -> list[Migration]:
-    """Return the migrations of "postgres" or "sqlite" in order."""
+@cache
+def load(database: str) -> tuple[Migration, ...]:
+    """Return the migrations of "postgres" or "sqlite" in order; the files are read once."""
     folder = files("logguardd.archive") / "sql" / database
     found = [file for file in folder.iterdir() if file.name.endswith(".sql")]
-    return [
+    return tuple(
         Migration(int(file.name[:4]), file.name[5:-4], file.read_text(encoding="utf-8"))
         for file in sorted(found, key=lambda file: file.name)
-    ]
+    )
 
 
-def pending(migrations: list[Migration], version: int, where: str) -> list[Migration]:
+def pending(migrations: Sequence[Migration], version: int, where: str) -> list[Migration]:
     """Return those that a schema of ``version`` lacks; raise errors.ConfigError when it is newer than all of them."""
     newest = migrations[-1].version
     if version > newest:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -16,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from logguardd import urls
 from logguardd.errors import ConfigError, UnavailableError
@@ -101,12 +103,18 @@ class Server:
             await self.client.connection_pool.disconnect()
 
 
+@cache
+def script_text(name: str) -> str:
+    """Return the text of the Lua script ``name`` beside this module; the file is read once."""
+    return Path(__file__).with_name(name).read_text("utf-8")
+
+
 class Script:
     """A Lua script beside this module, run by its digest; sent whole only when Redis does not know it (any more)."""
 
     def __init__(self, server: Server, name: str) -> None:
         self._server = server
-        self._text = Path(__file__).with_name(name).read_text("utf-8")
+        self._text = script_text(name)
         self._digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, keys: Sequence[str], *arguments: object) -> Any:
@@ -132,12 +140,14 @@ async def _awaited(work: Awaitable[_T]) -> _T:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    # Some versions of redis-py show the system's error as its bare number.
+    # Some versions of redis-py show the system's error as its bare number; its own TimeoutError is not the system's.
     system: BaseException | None = error
     while system is not None and not isinstance(system, OSError):
         system = system.__context__
+    if isinstance(system, TimeoutError) or isinstance(error, RedisTimeoutError):
+        return "no answer in time"
+    if isinstance(system, OSError) and system.strerror and not isinstance(system, ssl.SSLError):
+        return system.strerror
     return str(system or error) or type(error).__name__
 
 
