@@ -15,6 +15,8 @@ from logguardd.listeners.tls_peers import permitted_peer
 _CERTIFICATE = re.compile(rb"^-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----", re.MULTILINE)
 _KEY = re.compile(rb"^-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----", re.MULTILINE)
 _MAX_FILE = 1 << 20
+# Days of a certificate that are too few, in seconds.
+_SOON = 14 * 86400
 # How OpenSSL says that a key is not the certificate's; the last one when it is of another type.
 _OTHER_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 
@@ -116,7 +118,7 @@ def _is_certificates_fault(path: str) -> bool:
 
 
 def _rehearse(context: ssl.SSLContext, path: str) -> list[str]:
-    """Return a warning if clients will refuse the certificate: expired, not yet valid, not one for servers.
+    """Return a warning if clients will refuse the certificate: expired, not yet valid, not one for servers; or soon.
 
     A handshake with ourselves, in memory: OpenSSL then judges the certificate as a client's does that trusts its issuer.
     """
@@ -135,7 +137,9 @@ def _rehearse(context: ssl.SSLContext, path: str) -> list[str]:
         return [f"tls.certificate: {path}: clients will refuse it: {error.verify_message}"]
     except ssl.SSLError as error:
         return [f"tls.certificate: {path}: clients will refuse it: {reason(error)}"]
-    return []
+    end = str((client.getpeercert() or {})["notAfter"])
+    left = ssl.cert_time_to_seconds(end) - time.time()
+    return [f"tls.certificate: {path}: it ends at {end}: get a new one"] if left < _SOON else []
 
 
 class _EncryptedError(Exception):

@@ -129,6 +129,14 @@ def test_an_expired_certificate_is_a_warning(authority):
     assert warnings == [f"tls.certificate: {certificate}: clients will refuse it: certificate has expired"]
 
 
+def test_a_certificate_that_ends_soon_is_a_warning(authority):
+    certificate, key = authority.issue("soon.example.com", days=3)
+    _, (warning,) = build_context(TlsSettings(str(certificate), str(key)))
+    assert warning.startswith(f"tls.certificate: {certificate}: it ends at ")
+    certificate, key = authority.issue("later.example.com", days=20)
+    assert build_context(TlsSettings(str(certificate), str(key)))[1] == []
+
+
 def test_a_client_ca_without_an_authority_is_a_warning(files):
     _, warnings = build_context(TlsSettings(*files, client_ca=files[0]))
     assert warnings == [f"tls.client_ca: {files[0]}: no certificate in it is of a certification authority (CA:TRUE)"]
