@@ -43,7 +43,7 @@ class PostgreSQL:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=130,
             check=False,
         )
         if done.returncode:
@@ -51,7 +51,7 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        self._run(self.pg_ctl, "-D", str(self.folder / "data"), "-l", str(self.log), "-w", "-t", "60", "start")
+        self._run(self.pg_ctl, "-D", str(self.folder / "data"), "-l", str(self.log), "-w", "-t", "120", "start")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop: ``fast``, or ``immediate``, which is a crash."""
