@@ -1,7 +1,7 @@
 # Everything stands on .venv, which `make setup` makes: Debian packages where missing (as root or through sudo), then pip.
 BIN := .venv/bin
 
-.PHONY: help setup run test check bench man deb rpm test-packages clean
+.PHONY: help setup run test test-debian check bench man deb rpm test-packages clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -21,6 +21,12 @@ run: setup
 ## make test    every test, against private instances of real servers
 test: .venv/ready-test
 	$(BIN)/pytest $(PYTEST)
+
+## make test-debian   the same with Debian's own Python packages, as the package for Debian has them
+test-debian: .venv/ready-debian
+	/usr/bin/python3 -m pytest $(PYTEST)
+.venv/ready-debian: .venv/ready-test
+	scripts/setup.sh debian
 
 ## make check   ruff, mypy --strict, import-linter
 check: .venv/ready-test

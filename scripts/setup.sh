@@ -1,8 +1,9 @@
 #!/bin/sh
 # Install what is missing, then make .venv with logguardd in it.
-#   scripts/setup.sh        what the daemon needs
-#   scripts/setup.sh test   that, and the servers and tools of the tests
-#   scripts/setup.sh packages   that, and what builds packages and boots machines to try them on
+#   scripts/setup.sh            what the daemon needs
+#   scripts/setup.sh test       that, and the servers and tools of the tests
+#   scripts/setup.sh debian     that, and Debian's own Python packages, to test with them
+#   scripts/setup.sh packages   that of test, and what builds packages and boots machines to try them on
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-run}
@@ -49,6 +50,13 @@ if [ "$what" != run ]; then
     need logger bsdutils
     need setpriv util-linux
     need mandoc mandoc
+    need /usr/share/zoneinfo/Europe/Berlin tzdata
+fi
+if [ "$what" = debian ]; then
+    for module in aiohttp asyncpg click cryptography daemon hypothesis prometheus_client pyparsing pytest redis rich \
+        systemd uvloop; do
+        need /usr/lib/python3/dist-packages/$module "python3-$(echo $module | tr _ -)"
+    done
 fi
 if [ "$what" = packages ]; then
     need git git
@@ -100,5 +108,5 @@ if [ "$what" != run ] && ! [ -e "$1" ] && ! [ -e .venv/lib/rsyslog/ompgsql.so ];
 fi
 touch .venv/ready
 [ "$what" != run ] && touch .venv/ready-test
-[ "$what" = packages ] && touch .venv/ready-packages
+case $what in debian | packages) touch ".venv/ready-$what" ;; esac
 exit 0
