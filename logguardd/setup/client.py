@@ -101,7 +101,9 @@ def make(
         File(f"{CLIENT_FOLDER}/key.pem", PRIVATE, issued.private_key.decode()),
     )
     followed = name if ":" in server else server  # a unit's name has no room for an IPv6 address
-    return Client(host, server, files, _commands(driver), _follow(config, followed))
+    # The server's own log may come this way too, but it has a firewall program of its own.
+    follow = () if host in names else _follow(config, followed)
+    return Client(host, server, files, _commands(driver), follow)
 
 
 def _snippet(host: str, driver: str, form: str, words: Mapping[str, str]) -> str:
@@ -189,7 +191,7 @@ def _tail(client: Client) -> str:
 
 def _follow_lines(follow: Sequence[str]) -> list[str]:
     if not follow:
-        return ["# http.follow of the server is off: its bans cannot be followed from here.", ""]
+        return ["# The server's bans cannot be followed from here: its http.follow is off, or it is this host.", ""]
     return [
         "# To block here whom the server bans: install logguardd on this host too, then these two lines.",
         *(f"#     {line}" for line in follow),

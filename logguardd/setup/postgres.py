@@ -24,9 +24,10 @@ from logguardd import urls
 from logguardd.archive.migrations import load
 from logguardd.archive.postgres import PostgresArchive
 from logguardd.errors import ConfigError, LogguarddError, UnavailableError
+from logguardd.setup.identity import become, ourselves
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable
 
 #: What --postgres-admin stands for with the word "local": this machine's server, by its socket, as user postgres.
 LOCAL = "postgresql://postgres@/postgres?host=/run/postgresql"
@@ -92,7 +93,7 @@ async def prepare(admin: str, wanted: Wanted, *, current: str = "", password: st
             new = reset or await _role(connection, wanted.role, superuser=superuser, in_use=bool(mine))
             owner = await _database(connection, wanted, superuser=superuser)
         await _schema(admin, wanted, owner, granted)
-        if new and not password and not _peer(admin, wanted.role):
+        if new and not password and not await _known_by_socket(admin, wanted):
             password = secrets.token_urlsafe(24)
         if new and password:
             # Last, so that who tries again after an error finds a role without a password, and gives it one.
@@ -123,7 +124,7 @@ async def _role(connection: Any, role: str, *, superuser: bool, in_use: bool) ->
 
 async def check(url: str, user: str = "") -> None:
     """Raise UnavailableError or ConfigError unless the daemon, who runs as system user ``user``, can archive at ``url``."""
-    with _become(user) if user and _by_socket(url) else contextlib.nullcontext():
+    with become(user) if user and _by_socket(url) else contextlib.nullcontext():
         archive = PostgresArchive(url, _RETENTION)
         try:
             await archive.open()
@@ -220,47 +221,28 @@ def _by_socket(url: str) -> bool:
     return not urls.hosts(url)
 
 
-def _peer(admin: str, role: str) -> bool:
-    """Whether the server can know the daemon by its user (pg_hba.conf's peer), which Debian's does by default."""
-    with contextlib.suppress(KeyError):
-        pwd.getpwnam(role)
-        return _by_socket(admin) and urlsplit(admin).password is None
-    return False
-
-
-@contextlib.contextmanager
-def _as_admin(admin: str) -> Iterator[None]:
-    """Be the system user that the URL names while connecting by a socket without a password, if we are root."""
-    parts = urlsplit(admin)
-    user = parts.username or "postgres"
-    if _by_socket(admin) and parts.password is None:
-        with _become(user):
-            yield
-    else:
-        yield
-
-
-@contextlib.contextmanager
-def _become(user: str) -> Iterator[None]:
-    """Be another user for the server's eyes (unix(7), SO_PEERCRED); nothing if we are not root or there is no such user."""
+async def _known_by_socket(admin: str, wanted: Wanted) -> bool:
+    """Whether the server knows the daemon by its system user (pg_hba.conf's peer), as Debian's does by default."""
     try:
-        uid = pwd.getpwnam(user).pw_uid
+        pwd.getpwnam(wanted.role)
     except KeyError:
-        uid = os.geteuid()
-    if os.geteuid() != 0 or uid == 0:
-        yield
-        return
-    home = os.environ.get("HOME")
-    os.seteuid(uid)
-    # asyncpg looks for files there, and may not look into root's.
-    os.environ["HOME"] = pwd.getpwnam(user).pw_dir
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.environ.pop("HOME")
-        if home is not None:
-            os.environ["HOME"] = home
+        return False
+    if not _by_socket(admin):
+        return False
+    with ourselves():
+        try:
+            await check(runtime_url(admin, wanted, ""), wanted.role)
+        except LogguarddError:
+            return False
+    return True
+
+
+def _as_admin(admin: str) -> contextlib.AbstractContextManager[None]:
+    """Be the system user that the URL names while connecting by a socket without a password."""
+    parts = urlsplit(admin)
+    if _by_socket(admin) and parts.password is None:
+        return become(parts.username or "postgres")
+    return contextlib.nullcontext()
 
 
 def _quoted(name: str) -> str:

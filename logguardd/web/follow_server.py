@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -36,6 +37,8 @@ MAX_HEAD = 8192
 _KEY = "http.follow"
 # What is sent is acknowledged by the peer's kernel within so many milliseconds, or the peer has gone (tcp(7)).
 _USER_TIMEOUT = 30_000
+# accept(2): what will not be better at once.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE = 1.0
 _REASONS = {
     200: "OK",
@@ -106,9 +109,10 @@ class FollowServer:
             while True:
                 try:
                     connection, address = await loop.sock_accept(bound)
-                except OSError as error:  # no more descriptors; a peer that has gone again
-                    _LOG.warning("%s: cannot accept: %s", _KEY, error.strerror)
-                    await asyncio.sleep(_PAUSE)
+                except OSError as error:
+                    if error.errno in _EXHAUSTED:
+                        _LOG.warning("%s: cannot accept: %s", _KEY, error.strerror)
+                        await asyncio.sleep(_PAUSE)
                     continue
                 peer = plain_address(address[0])
                 if self._waiting >= MAX_WAITING:

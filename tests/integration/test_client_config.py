@@ -186,10 +186,13 @@ def test_the_two_lines_to_follow(server) -> None:
     content = json.loads(logguardctl(*argv, "--json").stdout)
     assert content["follow"][1].endswith(f"@localhost:{port}.service")
     assert content["files"]["/etc/rsyslog.d/logguardd/key.pem"]["mode"] == "0600"
+    # The server itself needs its own daemon.
+    own = logguardctl("client-config", "localhost", "--config", str(server.file), "--json").stdout
+    assert json.loads(own)["follow"] == []
     server.file.write_text(server.file.read_text().replace(f'follow = "[::]:{port}"', 'follow = "[::]:9515"'))
     assert "logguardd-firewall@localhost.service" in logguardctl(*argv).stdout
     server.file.write_text(server.file.read_text().replace('follow = "[::]:9515"', 'follow = ""'))
-    assert "its bans cannot be followed" in logguardctl(*argv).stdout
+    assert "bans cannot be followed from here" in logguardctl(*argv).stdout
 
 
 def test_names_and_addresses_of_the_server(tmp_path) -> None:

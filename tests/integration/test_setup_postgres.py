@@ -178,6 +178,25 @@ def test_by_the_socket_no_password_is_needed(server, tmp_path) -> None:
     assert url_in(file) == f"postgresql://nobody@/local?host={server.folder}&port={server.port}"
     assert os.geteuid() == 0
     logguardctl("setup", "--config", str(file), *argv)
+    assert server.query("SELECT rolpassword FROM pg_authid WHERE rolname = 'nobody'") == [[""]]
+
+
+def test_by_a_socket_that_wants_passwords(server, tmp_path) -> None:
+    """Where the server does not look who connects, a new role gets a password after all."""
+    need_root()
+    rules = server.folder / "data" / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text(f"local all postgres peer\nlocal all all scram-sha-256\n{before}")
+    server.query("SELECT pg_reload_conf()")
+    try:
+        file = configuration(tmp_path)
+        argv = ("--postgres-admin", server.local, "--database", "games", "--role", "games")
+        logguardctl("setup", "--config", str(file), *argv)
+        assert url_in(file).startswith("postgresql://games:")
+        logguardctl("setup", "--config", str(file), *argv)
+    finally:
+        rules.write_text(before)
+        server.query("SELECT pg_reload_conf()")
 
 
 @pytest.mark.parametrize(
