@@ -25,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 #: Seconds between two rounds, and how many rounds lie between two of the rarer jobs.
 ROUND = 0.5
 _AGES, _SAVE, _PRUNE, _PROTECT, _MAINTAIN = 2, 4, 20, 120, 1200
+#: The round in which the archive is maintained first (a daemon may be started daily), and the rounds until another try.
+_FIRST, _AGAIN = 4, 20
 
 
 class Upkeep:
@@ -54,6 +56,7 @@ class Upkeep:
         self._saved = saved
         self._protect = protect
         self._saved_version = 0
+        self._maintain_in = _FIRST
 
     async def run(self) -> None:
         """Do the jobs until cancelled."""
@@ -84,8 +87,12 @@ class Upkeep:
                 self._metrics.journal_pruned.inc(await self._journal.prune(self._clock()))
             if number % _PROTECT == 0:
                 await self._protect()
-            if number % _MAINTAIN == 0 and (days := await self._archive.maintain(self._clock())):
-                _LOG.info("archive: %d days were older than its retention and are gone", days)
+            if number >= self._maintain_in:
+                self._maintain_in = number + _AGAIN
+                days = await self._archive.maintain(self._clock())
+                self._maintain_in = number + _MAINTAIN
+                if days:
+                    _LOG.info("archive: %d days were older than its retention and are gone", days)
         except (UnavailableError, ConfigError) as error:
             _LOG.debug("upkeep: %s", error)
         except Exception:  # noqa: BLE001 - a bug in one job must not end the others
