@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 POOL = 20_000
 #: Seconds between two writes when the rate is limited.
 TICK = 0.01
+#: The highest rate that means anything.
+MOST = 1_000_000_000
 
 
 def render(pool: list[tuple[int, str, str, str]], style: str, now: datetime) -> list[bytes]:
@@ -65,8 +67,7 @@ def target_of(options: argparse.Namespace) -> Iterator[tuple[Write, str]]:
         with output:
             yield lambda frames: void(output.write(b"".join(frames))), "lf"
         return
-    if not url.hostname or not url.port:
-        raise SystemExit(f"generate_logs.py: --target {options.target}: want {url.scheme}://HOST:PORT")
+    assert url.hostname  # noqa: S101 - main has looked
     if url.scheme == "udp":
         family, kind, _, _, address = socket.getaddrinfo(url.hostname, url.port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as datagrams:
@@ -116,6 +117,28 @@ def send(options: argparse.Namespace, write: Write, framing: str) -> int:
     return sent
 
 
+def fault(options: argparse.Namespace) -> str:
+    """Return what is wrong with the command line, "" for nothing."""
+    scheme, separator, rest = options.target.partition("://")
+    if separator:
+        try:
+            url = urlsplit(options.target)
+            right = scheme in ("udp", "tcp", "tls") and url.hostname and url.port and rest == url.netloc
+        except ValueError:  # a port beyond 65535, a bracket too few
+            right = False
+        if not right:
+            return f"--target {options.target}: want udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or a file"
+    if not 1 <= options.attackers <= 254:  # noqa: PLR2004 - the hosts of 203.0.113.0/24
+        return "--attackers: want 1 to 254"
+    if options.hosts < 1 or options.count < 0 or not 0 <= options.rate <= MOST:
+        return f"--hosts wants 1 or more, --count 0 or more, --rate 0 to {MOST}"
+    if options.duration is not None and not options.duration > 0:
+        return "--duration: want more than 0 seconds"
+    if options.key and not options.cert:
+        return "--key needs --cert"
+    return ""
+
+
 def main() -> int:
     """Parse the command line, send, report; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,10 +159,9 @@ def main() -> int:
     parser.add_argument("--key", help="tls: its private key, PEM")
     parser.add_argument("--insecure", action="store_true", help="tls: do not verify the server")
     options = parser.parse_args()
-    if not 1 <= options.attackers <= 254:  # noqa: PLR2004 - the hosts of 203.0.113.0/24
-        parser.error("--attackers: 1 to 254")
-    if options.hosts < 1 or options.rate < 0 or options.count < 0:
-        parser.error("--hosts, --rate and --count: positive numbers")
+    if wrong := fault(options):
+        print(f"generate_logs.py: {wrong}", file=sys.stderr)
+        return 2
     if options.duration is None:
         options.duration = float("inf") if options.count else 10.0
     started = time.monotonic()
