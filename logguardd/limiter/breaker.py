@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-#: Failures in a row that open the breaker; one is enough when it took this many seconds.
-_FAILURES, _SLOW = 3, 0.25
 #: Seconds between probes: first, and at most.
 _PROBES = (1.0, 10.0)
 #: Keys to forget that are remembered while the primary is away.
@@ -30,7 +28,8 @@ _FORGET = 10_000
 class Breaker:
     """Implements Limiter: counts with ``primary``, and with ``fallback`` while that is away.
 
-    Closed, it counts with the primary; a batch that fails there is counted with the fallback. Open, it leaves the
+    Closed, it counts with the primary; a batch that fails there is counted with the fallback and opens it (a connection
+    that was cut has been tried a second time by then, so that Redis is away, hangs or refuses). Open, it leaves the
     primary alone and tries it in the background, half-open, after 1 s and then less often, up to every 10 s, with a
     mark that is really written: a read-only or full Redis answers a PING too.
     """
@@ -48,7 +47,6 @@ class Breaker:
         self._primary = primary
         self._fallback = fallback
         self._metrics = metrics
-        self._failures = 0
         self._state = "closed"
         self._opened_at = 0.0
         self._probing: asyncio.Task[None] | None = None
@@ -66,17 +64,10 @@ class Breaker:
     async def count(self, tallies: Sequence[Tally]) -> list[Verdict]:
         """Count with the primary if it is there, else with the fallback; never raises errors.UnavailableError for it."""
         if self._state == "closed":
-            started = time.monotonic()
             try:
-                verdicts = await self._primary.count(tallies)
+                return await self._primary.count(tallies)
             except UnavailableError as error:
-                self._failed(error, time.monotonic() - started)
-            else:
-                self._failures = 0
-                if self._to_forget:
-                    with contextlib.suppress(UnavailableError):
-                        await self._catch_up()
-                return verdicts
+                self._failed(error)
         return await self._fallback.count(tallies)
 
     async def forget(self, keys: Sequence[str]) -> None:
@@ -86,11 +77,10 @@ class Breaker:
         while len(self._to_forget) > _FORGET:
             del self._to_forget[next(iter(self._to_forget))]
         if self._state == "closed":
-            started = time.monotonic()
             try:
                 await self._catch_up()
             except UnavailableError as error:
-                self._failed(error, time.monotonic() - started)
+                self._failed(error)
 
     async def _catch_up(self) -> None:
         keys = list(self._to_forget)
@@ -99,12 +89,11 @@ class Breaker:
             for key in keys:
                 self._to_forget.pop(key, None)
 
-    def _failed(self, error: UnavailableError, seconds: float) -> None:
-        self._failures += 1
+    def _failed(self, error: UnavailableError) -> None:
         self.trouble = str(error)
         if self._metrics is not None:
             self._metrics.limiter_failures.inc()
-        if self._state == "closed" and (self._failures >= _FAILURES or seconds >= _SLOW):
+        if self._state == "closed":
             self._state = "open"
             self._opened_at = time.monotonic()
             if self._metrics is not None:
@@ -123,7 +112,7 @@ class Breaker:
                 await self._catch_up()
             except UnavailableError as error:
                 self._state = "open"
-                self._failed(error, 0)
+                self._failed(error)
             except Exception as error:  # noqa: BLE001 - a probe that dies would leave the breaker open for ever
                 self._state = "open"
                 self.trouble = repr(error)
@@ -132,7 +121,6 @@ class Breaker:
 
     def _close(self) -> None:
         self._state = "closed"
-        self._failures = 0
         self.trouble = None
         if self._metrics is not None:
             self._metrics.breaker_open.set(0)

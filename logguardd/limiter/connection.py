@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import ssl
 from functools import cache
 from pathlib import Path
@@ -146,8 +147,10 @@ def _reason(error: BaseException) -> str:
         system = system.__context__
     if isinstance(system, TimeoutError) or isinstance(error, RedisTimeoutError):
         return "no answer in time"
-    if isinstance(system, OSError) and system.strerror and not isinstance(system, ssl.SSLError):
-        return system.strerror
+    if isinstance(system, OSError) and not isinstance(system, ssl.SSLError):
+        # asyncio puts words of its own beside an errno; getaddrinfo's numbers are below zero.
+        words = os.strerror(system.errno) if system.errno and system.errno > 0 else system.strerror
+        return words or str(system)
     return str(system or error) or type(error).__name__
 
 
