@@ -84,7 +84,6 @@ class Detector:
         rules = self._rules
         endpoint = self._counts(ENDPOINT, _NO_TAGS, _ENDPOINT_SEVERITY)
         received_at, peer = batch.received_at, batch.origin.peer
-        _, received_at, (peer, _, _) = batch.offset, batch.received_at, batch.origin
         for index, match in enumerate(matches):
             if match is None or not match.countable or match.address is None:
                 continue
