@@ -114,9 +114,15 @@ def hits_key(jail: str, target: str, port: int) -> str:
     return f"logguardd:hits:{jail}:{target}:{port}"
 
 
-def ban_key(ban: Ban) -> str:
-    """Return the key of the hits that led to the ban: what the limiter is to forget when an operator lifts it."""
-    return hits_key(ban.jail, network_text(ban.network), ban.port)
+def keys_of(ban: Ban, jails: Iterable[Jail]) -> list[str]:
+    """Return the keys of the hits that the ban answers: what the limiter is to forget when an operator lifts it.
+
+    These are the jail's that made it, and those of every other jail that counts the same network, and port where it
+    counts ports.
+    """
+    target = network_text(ban.network)
+    ports = {ban.jail: ban.port} | {jail.name: ban.port if "port" in jail.group_by else 0 for jail in jails}
+    return [hits_key(jail, target, port) for jail, port in ports.items()]
 
 
 def tally(jails: Sequence[Jail], hits: Iterable[Hit], journal_id: str) -> list[Group]:

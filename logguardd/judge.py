@@ -78,8 +78,9 @@ class Judge:
             self._observe(self._enforcer.begin(bans))
 
     async def forget(self, bans: Sequence[Ban]) -> None:
-        """Forget the hits that led to these bans, so that the next one does not ban again at once."""
-        keys = [counting.ban_key(ban) for ban in bans]
+        """Forget the hits of these bans' networks, in every jail, so that the next one does not ban again at once."""
+        # Also where the ban was made by hand, or by a jail that is no more.
+        keys = list(dict.fromkeys(key for ban in bans for key in counting.keys_of(ban, self._jails)))
         self._evidence.forget(keys)
         await self._limiter.forget(keys)
 

@@ -7,8 +7,8 @@ import pytest
 
 from logguardd.errors import ConfigError
 from logguardd.evidence import Evidence
-from logguardd.jails import DAY, Jail, ban, ban_key, counts, hits_key, tally
-from logguardd.records import SECOND, Hit, Verdict
+from logguardd.jails import DAY, Jail, ban, counts, hits_key, keys_of, tally
+from logguardd.records import SECOND, Ban, Hit, Verdict
 
 T = 1_790_000_000 * SECOND
 FLOOD = Jail("flood", ("*",), ("address", "port"), 60 * SECOND, 100, 300 * SECOND)
@@ -136,7 +136,7 @@ def test_a_ban_begins_with_the_hit_that_exceeded():
         "threshold": 5,
     }
     json.dumps(made.evidence)
-    assert ban_key(made) == group.tally.key
+    assert group.tally.key in keys_of(made, [])
 
 
 def test_a_ban_of_a_port_and_a_ban_of_a_prefix():
@@ -145,7 +145,14 @@ def test_a_ban_of_a_port_and_a_ban_of_a_prefix():
     prefix = tally([AUTH], [hit(1, "2001:db8::5")], "j")[0]
     made = ban(prefix, Verdict(0, 6), 0)
     assert (str(made.network), made.port) == ("2001:db8::/64", 0)
-    assert ban_key(made) == prefix.tally.key
+    assert prefix.tally.key in keys_of(made, [])
+
+
+def test_what_counted_against_a_network_that_is_let_go():
+    by_hand = Ban(ip_network("203.0.113.5"), 22, "manual", T, None, "by hand")
+    assert keys_of(by_hand, [FLOOD, AUTH]) == [
+        hits_key("manual", "203.0.113.5", 22), hits_key("flood", "203.0.113.5", 22), hits_key("auth", "203.0.113.5", 0)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
