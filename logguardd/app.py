@@ -130,7 +130,7 @@ class Daemon:
         self.jails = jails
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
-        self._saved = Path(urls.sqlite_path(settings.journal.url)).with_name("bans.feed")
+        self._saved = Path(urls.sqlite_path(settings.journal.url)).with_name("bans.json")
 
     def _follow(self, add: Iterable[Ban], remove: Iterable[tuple[Network, int]]) -> None:
         add, remove = list(add), list(remove)

@@ -80,13 +80,19 @@ class BanBook:
         return None if self._at(place, ban.port) else self._put(place, ban)
 
     def extend(self, ban: Ban) -> Change | None:
-        """Take over another daemon's ban: as ``add``, but if one is in force the one that ends later counts."""
+        """Take over another daemon's ban: as ``add``, but if one is in force the one that ends later counts.
+
+        The other daemon may not know of all the bans before; what is known here counts then.
+        """
         place = _place(ban.network)
         known = self._at(place, ban.port)
         if known is not None:
             if _end_of(ban) <= _end_of(known):
                 return None
-            ban = replace(ban, count=max(ban.count, known.count))
+            return self._put(place, replace(ban, count=max(ban.count, known.count)))
+        past = self._past.get((place, ban.port))
+        if past is None or past.since < ban.since:
+            ban = replace(ban, count=max(ban.count, self._history.get((place, ban.port), 0) + 1))
         return self._put(place, ban)
 
     def replace(self, ban: Ban) -> Change:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from logguardd.book import EVICTED
@@ -28,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 #: Bans read from the blacklist at start: those in force, and past ones for escalation.
 LOADED = 200_000
-#: Bans made at once that have a line in the log each.
+#: Bans made or ended at once that have a line in the log each.
 LOGGED = 20
 #: Seconds between two tries to store bans.
 RETRY = 1.0
@@ -65,6 +66,8 @@ class Enforcer:
         #: Counts changes of the bans in force, for whoever keeps a copy.
         self.version = 0
         self._loaded = False
+        # Keys of the bans of before the start that did not come from the blacklist.
+        self._restored: set[tuple[Network, int]] = set()
         self._to_save: dict[tuple[Network, int], Ban] = {}
         self._to_end: dict[tuple[Network, int], Ban] = {}
         self._work = asyncio.Event()
@@ -82,14 +85,9 @@ class Enforcer:
                 changes.append(change)
         self._changed(changes, ())
         made = [change.ban for change in changes]
-        for number, ban in enumerate(made):
+        for ban in made:
             self._metrics.bans.labels(ban.jail).inc()
-            if number < LOGGED:
-                _LOG.warning(
-                    "ban %s%s: %s", network_text(ban.network), _port(ban), ban.reason, extra={"unlimited": True}
-                )
-        if len(made) > LOGGED:
-            _LOG.warning("%d more bans at once, see logguardctl bans", len(made) - LOGGED)
+        _tell(logging.WARNING, "ban", made)
         return made
 
     def protected(self, network: Network) -> str | None:
@@ -101,11 +99,13 @@ class Enforcer:
         former = self._book.get(*ban.key)
         self._changed([self._book.replace(ban)], (), share=(former,) if former else ())
         self._metrics.bans.labels(ban.jail).inc()
+        _tell(logging.WARNING, "ban", [ban])
 
     def end(self, bans: Iterable[Ban]) -> None:
         """End bans before their time, here and at the other daemons."""
         ended = self._remove(bans)
         self._changed((), ended, share=ended)
+        _tell(logging.WARNING, "unban", ended)
 
     def _remove(self, bans: Iterable[Ban]) -> list[Ban]:
         now = self._clock()
@@ -125,9 +125,9 @@ class Enforcer:
 
     def recheck(self) -> None:
         """End bans of what has become protected here since they were made; other daemons have their own allowlist."""
-        self._changed(
-            (), self._remove([ban for ban in self._book.snapshot() if self.protected(ban.network) is not None])
-        )
+        ended = self._remove([ban for ban in self._book.snapshot() if self.protected(ban.network) is not None])
+        self._changed((), ended)
+        _tell(logging.WARNING, "protected now, unban", ended)
 
     def expire(self) -> None:
         """Note which bans have ended by their time; the kernel has expired them by itself."""
@@ -144,6 +144,7 @@ class Enforcer:
         for ban in bans:
             if ban.active(now) and self._allowlist.reason(ban.network, now) is None:
                 self._book.add(ban)
+                self._restored.add(ban.key)
         self._metrics.bans_active.set(len(self._book))
 
     async def connected(self) -> None:
@@ -156,22 +157,39 @@ class Enforcer:
     def _take_over(self, stored: Iterable[Ban]) -> None:
         """Put stored bans into the book, those in force also into force, unless newer ones of ours are."""
         now = self._clock()
-        past, changes = [], []
+        past, changes, lifted = [], [], []
+        newer: dict[tuple[Network, int], Ban] = {}
         known = set()
         for ban in stored:
             known.add(ban.key)
-            if not ban.active(now):
+            ours = self._to_save.get(ban.key) or self._book.get(*ban.key)
+            if ours is not None and ours.since > ban.since:
+                newer[ban.key] = self._counted(ours, ban.count)
+            elif not ban.active(now):
                 past.append(ban)
+                if ours is not None and ours.since == ban.since:
+                    lifted.append(ours)
             elif self._allowlist.reason(ban.network, now) is not None:
                 self._to_end[ban.key] = ban
             elif ban.key not in self._to_save:
                 changes.append(self._book.replace(ban))
+        ended = self._remove(lifted)
         self._to_end |= {ban.key: ban for ban in past if self._book.get(*ban.key) is None}
-        self._book.load(past, now)
+        over = [ban for key, ban in newer.items() if self._book.get(*key) is None]
+        self._book.load([*past, *(replace(ban, until=now) if ban.active(now) else ban for ban in over)], now)
+        made = [self._book.replace(ban) for key, ban in newer.items() if self._book.get(*key) is not None]
         # What was restored from the file beside the journal may never have reached the blacklist.
-        self._to_save = {ban.key: ban for ban in self._book.snapshot() if ban.key not in known} | self._to_save
-        self._changed(changes, (), stored=True)
+        self._to_save = {ban.key: ban for ban in self._book.snapshot() if ban.key not in known} | self._to_save | newer
+        self._changed([*changes, *made], ended, stored=True)
         _LOG.info("blacklist: %d bans in force, %d past ones remembered", len(changes), len(past))
+
+    def _counted(self, ours: Ban, stored: int) -> Ban:
+        """Return our ban with its right count, ``stored`` being how many there were before it by the blacklist.
+
+        Without the blacklist the count may have begun anew.
+        """
+        knew = ours.key in self._restored and ours.count > stored
+        return ours if knew else replace(ours, count=stored + ours.count)
 
     async def run(self) -> None:
         """Keep the blacklist in step until cancelled."""
@@ -241,6 +259,16 @@ class Enforcer:
             self._prevented.clear()
         self._prevented[ban.key] = now
         _LOG.warning("no ban of %s (%s): %s", network_text(ban.network), reason, ban.reason)
+
+
+def _tell(level: int, what: str, bans: Sequence[Ban]) -> None:
+    """Log bans made or ended, a line each up to a bound."""
+    for ban in bans[:LOGGED]:
+        _LOG.log(
+            level, "%s %s%s: %s", what, network_text(ban.network), _port(ban), ban.reason, extra={"unlimited": True}
+        )
+    if len(bans) > LOGGED:
+        _LOG.log(level, "%s: %d more at once, see logguardctl bans", what, len(bans) - LOGGED)
 
 
 def _port(ban: Ban) -> str:

@@ -173,8 +173,9 @@ class PostgresArchive:
                 "INSERT INTO blacklist (ip_address, port, reason, blacklist_count, first_blacklisted_at, "
                 "last_blacklisted_at, expires_at, is_active, metadata) VALUES ($1, $2, $3, $4, $5, $5, $6, true, $7) "
                 "ON CONFLICT (ip_address, port) DO UPDATE SET reason = excluded.reason, "
-                "blacklist_count = excluded.blacklist_count, last_blacklisted_at = excluded.last_blacklisted_at, "
-                "expires_at = excluded.expires_at, is_active = true, metadata = excluded.metadata",
+                "blacklist_count = greatest(blacklist.blacklist_count, excluded.blacklist_count), "
+                "last_blacklisted_at = excluded.last_blacklisted_at, expires_at = excluded.expires_at, "
+                "is_active = true, metadata = excluded.metadata",
                 [tuple(banned.to_row(ban)) for ban in _by_key(bans)],
             )
 

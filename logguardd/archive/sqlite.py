@@ -140,8 +140,9 @@ class SqliteArchive:
                     "INSERT INTO blacklist (ip_address, port, reason, blacklist_count, first_blacklisted_at, "
                     "last_blacklisted_at, expires_at, is_active, metadata) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?) "
                     "ON CONFLICT (ip_address, port) DO UPDATE SET reason = excluded.reason, "
-                    "blacklist_count = excluded.blacklist_count, last_blacklisted_at = excluded.last_blacklisted_at, "
-                    "expires_at = excluded.expires_at, is_active = 1, metadata = excluded.metadata",
+                    "blacklist_count = max(blacklist_count, excluded.blacklist_count), "
+                    "last_blacklisted_at = excluded.last_blacklisted_at, expires_at = excluded.expires_at, "
+                    "is_active = 1, metadata = excluded.metadata",
                     rows,
                 )
 

@@ -63,6 +63,9 @@ def test_a_ban_that_comes_back_keeps_its_first_time(kind: Kind) -> None:
             await archive.end_bans([first])
             await archive.save_bans([again])
             assert await archive.load_bans(10) == [again]
+            # From a daemon that knows nothing of the bans before.
+            await archive.save_bans([replace(again, count=1)])
+            assert await archive.load_bans(10) == [again]
         (row,) = await kind.query(
             "SELECT first_blacklisted_at < last_blacklisted_at, blacklist_count, reason, is_active FROM blacklist"
         )

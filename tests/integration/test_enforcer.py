@@ -168,6 +168,46 @@ def test_expiry_ends_bans_in_the_blacklist_but_leaves_the_kernel_to_itself(postg
     play(url, act)
 
 
+def test_bans_made_without_the_blacklist_are_counted_right_when_it_is_there(postgres: PostgreSQL) -> None:
+    url = postgres.fresh_database()
+    networks = [f"203.0.113.{n}" for n in range(1, 6)]
+
+    async def before(scene: Scene) -> None:
+        await scene.archive.open()
+        stored = [ban(network, seconds=60, count=3) for network in networks]
+        await scene.archive.save_bans(stored)
+        await scene.archive.end_bans(stored[4:])
+
+    async def after(scene: Scene) -> None:
+        def later(network: str, count: int, seconds: int = 600) -> Ban:
+            return replace(ban(network, seconds=2000 + seconds, count=count), since=scene.now)
+
+        scene.now += 1000 * SECOND
+        await scene.archive.open()
+        # The file beside the journal knew how often, or did not; the last of them was lifted before the end.
+        restored = [later(networks[0], 4), later(networks[1], 1), ban(networks[4], seconds=3000, count=3)]
+        scene.enforcer.restore(restored)
+        scene.now += 1
+        # The first two of these ended again before the blacklist came.
+        scene.enforcer.begin([later(networks[2], 1, -950), later(networks[3], 1)])
+        scene.now += 100 * SECOND
+        scene.enforcer.expire()
+        scene.enforcer.end([later(networks[3], 1)])
+        await scene.enforcer.connected()
+        assert {str(held.network.network_address): held.count for held in scene.book.snapshot()} == {
+            networks[0]: 4, networks[1]: 4,
+        }  # fmt: skip
+        assert [scene.book.times(ip_network(network), 0) for network in networks] == [4, 4, 4, 4, 3]
+        await scene.enforcer.store()
+        assert postgres.query(BLACKLIST, url) == [
+            [networks[0], "0", "4", "t"], [networks[1], "0", "4", "t"],
+            [networks[2], "0", "4", "f"], [networks[3], "0", "4", "f"], [networks[4], "0", "3", "f"],
+        ]  # fmt: skip
+
+    play(url, before)
+    play(url, after)
+
+
 def test_the_blacklist_is_taken_over_at_the_first_connection(postgres: PostgreSQL) -> None:
     url = postgres.fresh_database()
 

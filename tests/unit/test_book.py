@@ -41,6 +41,17 @@ def test_another_daemons_ban_extends_but_never_shortens():
     assert book.extend(ban("203.0.113.9")) == Change(ban("203.0.113.9"))
 
 
+def test_another_daemon_may_know_of_fewer_bans_before():
+    book = BanBook()
+    book.add(ban(count=3))
+    book.expire(T + 300 * SECOND)
+    later = replace(ban(until=T + 900 * SECOND), since=T + 600 * SECOND)
+    assert book.extend(later).ban.count == 4
+    book.remove(later.network, 0, T + 700 * SECOND)
+    # The same one, told again.
+    assert book.extend(replace(later, count=4)).ban.count == 4
+
+
 def test_an_operators_ban_takes_the_place_of_any():
     book = BanBook()
     book.add(ban(until=None))

@@ -16,25 +16,23 @@ if TYPE_CHECKING:
 
 NOW = 1_790_000_000 * SECOND
 BANS = [
-    Ban(ip_network("203.0.113.5"), 22, "flood", NOW, NOW + 300 * SECOND, "101 hits"),
+    Ban(ip_network("203.0.113.5"), 22, "flood", NOW, NOW + 300 * SECOND, "101 hits", 3),
     Ban(ip_network("2001:db8::/64"), 0, "auth", NOW, None, "by hand"),
 ]
 
 
-def test_bans_come_back_as_they_are_enforced(tmp_path: Path) -> None:
-    file = tmp_path / "bans.feed"
+def test_bans_come_back_as_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "bans.json"
     saved_bans.save(file, BANS, NOW)
-    assert [(ban.network, ban.port, ban.jail, ban.until) for ban in saved_bans.load(file)] == [
-        (ban.network, ban.port, ban.jail, ban.until) for ban in BANS
-    ]
+    assert saved_bans.load(file) == BANS
     saved_bans.save(file, [], NOW)
     assert saved_bans.load(file) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["bans.feed"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bans.json"]
 
 
 def test_many_bans_come_back_all(tmp_path: Path) -> None:
-    file = tmp_path / "bans.feed"
-    many = [Ban(ip_network((0x0A000000 + n, 32)), 0, "auth", NOW, NOW + n, "x" * 200) for n in range(1, 20_001)]
+    file = tmp_path / "bans.json"
+    many = [Ban(ip_network((0x0A000000 + n, 32)), 0, "auth", NOW, NOW + n, "\xe9" * 200) for n in range(1, 20_001)]
     saved_bans.save(file, many, NOW)
     assert len(saved_bans.load(file)) == 20_000
 
@@ -43,22 +41,25 @@ def test_without_a_file_there_are_no_bans(tmp_path: Path) -> None:
     assert saved_bans.load(tmp_path / "none") == []
 
 
-@pytest.mark.parametrize("damage", [b"", b"rubbish\n", b'{"type":"snapshot","bans":[],"more":false}\n', b"\xff\x00\n"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"rubbish\n", b'{"bans": 1}\n[]\n', b'{"bans": 1}\n{}\n', b"\xff\x00\n", b"[" * 100_000]
+)
 def test_a_damaged_file_is_said_to_be_so_and_taken_for_none(
     tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = tmp_path / "bans.feed"
+    file = tmp_path / "bans.json"
     file.write_bytes(damage)
     with caplog.at_level(logging.WARNING):
         assert saved_bans.load(file) == []
-    assert bool(caplog.records) == bool(damage)
+    assert len(caplog.records) == 1
     assert all(str(file) in record.getMessage() for record in caplog.records)
 
 
 def test_a_file_cut_short_gives_whole_bans_or_none(tmp_path: Path) -> None:
-    file = tmp_path / "bans.feed"
+    file = tmp_path / "bans.json"
     saved_bans.save(file, BANS, NOW)
     whole = file.read_bytes()
-    for length in range(len(whole)):
+    assert saved_bans.load(file) == BANS
+    for length in range(len(whole) - 1):  # the last LF makes no difference
         file.write_bytes(whole[:length])
         assert saved_bans.load(file) == []
