@@ -36,8 +36,9 @@ _NO_TAGS: frozenset[str] = frozenset()
 class Detector:
     """Makes hits, batch by batch, in journal order. Remembers each sender's last hit for "last message repeated".
 
-    At most ``memory`` senders are remembered (a sender is a peer and the hostname it gave); those not heard of for the
-    longest go first, and what they repeat after that does not count.
+    A sender is a peer and the hostname it gave; where that line gives none (sysklogd's), the one that the peer gave last.
+    At most ``memory`` senders are remembered; those not heard of for the longest go first, and what they repeat after that does
+    not count.
     """
 
     def __init__(self, counts: Counts, memory: int = 65_536) -> None:
@@ -46,6 +47,8 @@ class Detector:
         self._last: OrderedDict[tuple[str, str | None], Hit] = OrderedDict()
         # How many of the remembered senders stand behind a peer.
         self._peers: dict[str, int] = {}
+        # The hostname that each of these peers gave last.
+        self._latest: dict[str, str | None] = {}
         self.use(counts)
 
     def use(self, counts: Counts) -> None:
@@ -68,6 +71,7 @@ class Detector:
             if peer in self._peers:
                 for hostname in {record.hostname for record in records}:
                     self._forget(peer, hostname)
+                self._gave(peer, records)
             return []
         found = self._direct(batch, records, matches)
         if repeats:
@@ -76,6 +80,7 @@ class Detector:
             latest = {record.hostname: index for index, record in enumerate(records)}
             for hostname, index in latest.items():
                 self._remember(peer, hostname, found.get(index))
+            self._gave(peer, records)
         return list(found.values())
 
     def _direct(self, batch: Batch, records: Sequence[Record], matches: Sequence[Match | None]) -> dict[int, Hit]:
@@ -117,6 +122,7 @@ class Detector:
     def _with_repeats(self, batch: Batch, records: Sequence[Record], found: dict[int, Hit]) -> list[Hit]:
         """Add the hits of "last message repeated"; they leave what they repeat remembered, for the next such line."""
         peer = batch.origin.peer
+        latest = self._latest.get(peer)
         hits = []
         for index, record in enumerate(records):
             repeated = _REPEATED.fullmatch(record.msg.strip())
@@ -125,12 +131,22 @@ class Detector:
                 if hit is not None:
                     hits.append(hit)
                 self._remember(peer, record.hostname, hit)
+                latest = record.hostname
                 continue
             hit = self._last.get((peer, record.hostname))
+            if hit is None and record.hostname in (peer, None):
+                hit = self._last.get((peer, latest))
             times = int(repeated[1] or repeated[2])
             if hit is not None and times:
                 hits.append(hit._replace(time=batch.received_at, position=batch.offset + index, times=times))
+        if peer in self._peers:
+            self._latest[peer] = latest
         return hits
+
+    def _gave(self, peer: str, records: Sequence[Record]) -> None:
+        """Note the hostname that a remembered peer gave last."""
+        if peer in self._peers:
+            self._latest[peer] = records[-1].hostname
 
     def _remember(self, peer: str, hostname: str | None, hit: Hit | None) -> None:
         """Remember the sender's last message if it was a hit, forget the one before it if not."""
@@ -152,3 +168,4 @@ class Detector:
                 self._peers[peer] = left
             else:
                 del self._peers[peer]
+                self._latest.pop(peer, None)

@@ -156,6 +156,21 @@ def test_repeats_belong_to_their_sender():
     assert hits(detector, (record(REPEATED, "web1"), None), peer="192.0.2.99") == []
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_repeat_without_a_hostname_is_of_what_the_peer_sent_last(apart):
+    """As sysklogd sends it: "<38>last message repeated 4 times"; parsing puts the peer for the hostname."""
+    detector = Detector(everything)
+    other = (record(PASSWORD, "web2"), match(address="203.0.113.6"))
+    lines = [other, (record(PASSWORD, "web1"), match()), (record(REPEATED, "192.0.2.1"), None)]
+    parts = [[line] for line in lines] if apart else [lines]
+    found = [hit for part in parts for hit in hits(detector, *part)]
+    assert [(hit.address, hit.times) for hit in found][2:] == [("203.0.113.5", 4)]
+    parts = [(record("bye", "web1"), None), (record(REPEATED, "192.0.2.1"), None)]
+    found = [hit for part in ([[line] for line in parts] if apart else [parts]) for hit in hits(detector, *part)]
+    assert found == []
+    assert [hit.address for hit in hits(detector, (record(REPEATED, "web2"), None))] == ["203.0.113.6"]
+
+
 def test_senders_remembered_are_bounded():
     detector = Detector(everything, memory=3)
     for number in range(10):
@@ -181,3 +196,4 @@ def test_peers_without_remembered_hits_cost_nothing():
     hits(detector, (record("bye"), None))
     assert not detector._last
     assert not detector._peers
+    assert not detector._latest
