@@ -1,6 +1,7 @@
 """A Debian of the test's own, booted with its systemd by systemd-nspawn in a network namespace of the test.
 
-All mounts are made in a mount namespace that ends with the guest, and the guest ends with the test, however that ends.
+All mounts are made in a mount namespace, and all processes run in a process namespace, that ends with the test, however
+that ends.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.servers.netns import Netns
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_GROUP = "logguardd-test"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
@@ -47,7 +49,7 @@ cp "$folder/hosts" "$folder/root/etc/hosts"
 touch "$folder/booted"
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs tmpfs /run/systemd/nspawn
-exec "$@"
+"$@"
 """
 
 
@@ -70,12 +72,15 @@ class Guest:
 
     def start(self, timeout: float = 90) -> None:
         """Boot and wait until systemd has started everything."""
-        own_systemd = Path("/run/systemd/system").exists()
-        groups = [] if own_systemd else [str(folder) for folder in self._groups()]
+        if Path("/run/systemd/system").exists():
+            scope, groups = [*need("systemd-run"), "--quiet", "--scope", "--property=Delegate=yes"], []
+        else:
+            scope, groups = [], [str(folder) for folder in self._groups()]
         command = [
-            self.setpriv, "--pdeathsig", "KILL", self.unshare, "--mount", "--propagation", "private",
+            self.setpriv, "--pdeathsig", "KILL", *scope,
+            self.unshare, "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc",
             "sh", "-c", _START, "sh", self.name, str(self._tree), str(self.folder), *groups, "--",
-            self.nspawn, "--quiet", "--register=no", *([] if own_systemd else ["--keep-unit"]), "--settings=no",
+            self.nspawn, "--quiet", "--register=no", "--keep-unit", "--settings=no",
             "--boot", f"--directory={self.folder / 'root'}", f"--machine={self.name}-{os.getpid()}",
             f"--hostname={self.name}", f"--network-namespace-path=/run/netns/{self.space.name}",
             "--capability=CAP_NET_ADMIN", "--console=pipe", "--link-journal=no", "--resolv-conf=replace-host",
@@ -99,15 +104,15 @@ class Guest:
         assert self._process is not None
         if self._process.poll() is not None:
             raise RuntimeError(f"{self.name} did not start: {self.console.read_text(errors='replace')[-2000:]}")
-        try:
-            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-            for pid in children:
-                status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-                if status["Name"] == "systemd" and status["NSpid"].split()[1:] == ["1"]:
-                    self._leader = int(pid)
-                    return True
-        except FileNotFoundError:
-            pass
+        # unshare, sh, systemd-nspawn, and what is number 1 in the guest.
+        below = [self._process.pid]
+        for _ in range(3):
+            below = [child for pid in below for child in _children(pid)]
+        for pid in below:
+            status = _status(pid)
+            if status.get("Name") == "systemd" and status["NSpid"].split()[-1] == "1":
+                self._leader = pid
+                return True
         return False
 
     @property
@@ -162,40 +167,29 @@ class Guest:
         return self.run("journalctl", "--no-pager", "-q", "-o", "short-precise", *argv, check=False).stdout
 
     def reboot(self, timeout: float = 120) -> None:
-        """Reboot in order and wait until it is up again."""
-        self._end("reboot", signal.SIGRTMIN + 5, timeout)
+        """Shut down in order, and boot."""
+        self.poweroff(timeout)
         self.start(timeout)
 
     def poweroff(self, timeout: float = 60) -> None:
         """Shut down in order; kill what does not end."""
-        if self.running:
-            self._end("poweroff", signal.SIGRTMIN + 4, timeout)
-
-    def _end(self, what: str, sig: int, timeout: float) -> None:
-        assert self._process is not None
-        leader = self._leader
-        os.kill(leader, sig)
-        deadline = time.monotonic() + timeout
-        while self.running and _alive(leader) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if _alive(leader):
-            self.kill()
-            raise RuntimeError(f"{what} of {self.name} took more than {timeout} s")
-        # A machine with its own systemd has nspawn start the guest again; it shall be started in one way only.
-        if sig == signal.SIGRTMIN + 5 and Path("/run/systemd/system").exists():
-            self._process.terminate()
-        self.kill(grace=10)
-
-    def kill(self, grace: float = 0) -> None:
-        """End it as a power failure does."""
-        process = self._process
-        if process is None:
+        if self._process is None or not self.running:
             return
+        os.kill(self._leader, signal.SIGRTMIN + 4)
         try:
-            process.wait(grace)
+            self._process.wait(timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+            raise RuntimeError(f"{self.name} did not shut down within {timeout} s") from None
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it as a power failure does."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait(10)
+        wait_until(lambda: not _status(self._leader), what=f"the end of {self.name}")
         for group in self._groups():
             _remove_group(group)
 
@@ -212,14 +206,30 @@ class Guest:
     def _groups(self) -> list[Path]:
         """Return the control groups to run in where no systemd of this machine gives one."""
         hierarchies = [_CGROUPS / name for name in ("systemd", "unified") if (_CGROUPS / name).is_dir()] or [_CGROUPS]
-        return [folder / f"logguardd-test-{os.getpid()}-{self.name}" for folder in hierarchies]
+        return [folder / f"{_GROUP}-{os.getpid()}-{self.name}" for folder in hierarchies]
 
 
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _status(pid: int) -> dict[str, str]:
+    """Return what proc(5) says of a process; nothing of one that has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        text = Path(f"/proc/{pid}/status").read_text()
+        found = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+        return {} if found["State"][0] in "ZX" else found
+    return {}
+
+
+def remove_groups_of_the_dead() -> None:
+    """Remove control groups that killed runs have left."""
+    for folder in (_CGROUPS, _CGROUPS / "systemd", _CGROUPS / "unified"):
+        for group in folder.glob(f"{_GROUP}-*"):
+            if not Path("/proc", group.name.split("-")[2]).exists():
+                _remove_group(group)
 
 
 def _remove_group(folder: Path) -> None:

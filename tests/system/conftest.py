@@ -14,6 +14,7 @@ import pytest
 
 from tests.servers import debian
 from tests.servers.daemon import CHECKOUT
+from tests.servers.nspawn import remove_groups_of_the_dead
 from tests.servers.process import need, need_root
 from tests.system.building import Building
 from tests.system.fleet import Fleet
@@ -34,6 +35,7 @@ def building() -> Iterator[Building]:
     need_root()
     need("debootstrap", "systemd-nspawn", "ssh", "ip")
     with debian.exclusively():
+        remove_groups_of_the_dead()
         folder = Path(tempfile.mkdtemp(prefix="logguardd-build-"))
         made = Building(folder)
         try:
