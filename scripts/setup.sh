@@ -49,6 +49,8 @@ if [ "$what" != run ]; then
     need openssl openssl
     need logger bsdutils
     need setpriv util-linux
+    need sysctl procps
+    need systemd-analyze systemd
     need mandoc mandoc
     need /usr/share/zoneinfo/Europe/Berlin tzdata
 fi

@@ -122,7 +122,8 @@ def test_once_fails_without_a_server_or_a_valid_feed(server: FeedServer, start) 
     ("options", "message"),
     [
         (("--follow", "/run/x"), "--follow: /run/x: not a source; allowed: unix:PATH"),
-        (("--follow", "https://x"), "--follow: https://x: not a source"),
+        (("--follow", "ftp://x"), "--follow: ftp://x: not a source"),
+        (("--follow", "https://x", "--ca", "/nowhere.pem"), "--ca: /nowhere.pem: No such file or directory"),
         (("--never", "192.0.2"), "'192.0.2' is not an address or a network"),
         (("--backend", "pf"), "'pf' is not one of 'auto', 'nftables', 'iptables', 'print'"),
         (("--config", "/nowhere.toml"), "/nowhere.toml: cannot be read"),
