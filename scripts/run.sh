@@ -12,7 +12,7 @@ if [ "$(id -u)" = 0 ]; then
     [ "$user" = root ] && user=nobody
     chown -R "$user" "$data"
     # shellcheck disable=SC2016 # the inner shell's parameter
-    if scripts/as-user.sh "$user" sh -c '[ -w "$1" ] && .venv/bin/python -c "import logguardd.app" 2>&-' sh "$data"; then
+    if scripts/as-user.sh "$user" sh -c '[ -w "$1" ] && .venv/bin/python -c "import logguardd.app" 2>/dev/null' sh "$data"; then
         exec scripts/as-user.sh "$user" "$@"
     fi
     echo "run.sh: $user cannot use what is in $PWD, so logguardd runs as root" >&2
