@@ -22,8 +22,11 @@ class Firewall(Protocol):
     async def tick(self, now: int) -> None:
         """Do what the kernel does not do by itself (delete expired rules, renew capped timeouts); about once a second."""
 
-    async def intact(self) -> bool:
-        """Whether what sync() made is still there; False after somebody else flushed it: the caller syncs again."""
+    async def intact(self, now: int) -> bool:
+        """Whether what sync() made is still there; False after somebody else flushed it: the caller syncs again.
+
+        Looks as far as a look is cheap: at chains and rules, and with nftables at every element unless there are many.
+        """
 
     async def close(self) -> None:
         """Release what the backend holds; bans stay in the kernel until they expire."""

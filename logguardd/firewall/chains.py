@@ -46,8 +46,11 @@ async def filled(runner: Runner, version: int, rules: Sequence[str]) -> bool:
     return not [line for hook in HOOKS for line in await _jumps(runner, version, hook)]
 
 
-async def intact(runner: Runner, version: int) -> bool:
-    """Whether the chain is still jumped to first; True where that cannot be known."""
+async def intact(runner: Runner, version: int, rules: int) -> bool:
+    """Whether the chain is still jumped to first and holds so many rules; True where that cannot be known."""
+    text = await runner.ask(ask(version, "-S", CHAIN))
+    if text is not None and text.count("\n-A ") != rules:
+        return False
     for hook in HOOKS:
         text = await runner.ask(ask(version, "-S", hook, "1"))
         if text is not None and text.strip() != _jump("-A", hook):

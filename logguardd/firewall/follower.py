@@ -190,7 +190,7 @@ class Follower:
             self._next_check = at + _CHECK
             self._protect()
             self._mirror.forget(self._now())
-            if self._made and not await self._firewall.intact():
+            if self._made and not await self._firewall.intact(self._now()):
                 _log.warning("somebody removed the firewall's sets or rules; putting them back")
                 self._mirror.spoil()
         if self._mirror.due:

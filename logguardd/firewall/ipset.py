@@ -93,9 +93,9 @@ class Ipset:
         if due:
             await self.apply(due, [], now)
 
-    async def intact(self) -> bool:
-        """Whether the chains are still jumped to first (the rules in them keep the sets from being destroyed)."""
-        return all([await chains.intact(self._runner, version) for version in self._versions])
+    async def intact(self, now: int) -> bool:  # noqa: ARG002 - the other backends'
+        """Whether the chains are still jumped to first and hold our rules, which keep the sets from being destroyed."""
+        return all([await chains.intact(self._runner, version, len(_rules(version))) for version in self._versions])
 
     async def flush(self) -> None:
         """Remove chains and sets and with them every ban."""

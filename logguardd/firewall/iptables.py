@@ -61,9 +61,13 @@ class Iptables:
         if gone:
             await self._change(gone, {})
 
-    async def intact(self) -> bool:
-        """Whether the chains are still jumped to first."""
-        return all([await chains.intact(self._runner, version) for version in self._versions])
+    async def intact(self, now: int) -> bool:  # noqa: ARG002 - the other backends'
+        """Whether the chains are still jumped to first and hold as many rules as we made."""
+        for version in self._versions:
+            rules = sum(2 if port else 1 for network, port in self._held if network.version == version)
+            if not await chains.intact(self._runner, version, rules):
+                return False
+        return True
 
     async def flush(self) -> None:
         """Remove the chains and with them every ban."""

@@ -34,6 +34,8 @@ _CHAINS = Command(("nft", "-j", "list", "chains", "inet"))
 _TOLERANCE = 5
 # With less left, the kernel may have expired it already.
 _SURE = 10 * SECOND
+# So many elements are listed in some 50 ms.
+_FEW = 5000
 # The kernel resizes a hash within some tenths of a second.
 _LOOKS = 5
 _SETTLING = 0.3
@@ -94,10 +96,20 @@ class Nftables:
     async def tick(self, now: int) -> None:
         """Do nothing: the kernel does it all."""
 
-    async def intact(self) -> bool:
-        """Whether our chains are still there (a few milliseconds, whatever the sets' size)."""
+    async def intact(self, now: int) -> bool:
+        """Whether our chains are still there (a few milliseconds), and with few bans whether rules and elements are."""
         text = await self._runner.ask(_CHAINS)
-        return text is None or has_chains(text)
+        if text is None:
+            return True
+        if not has_chains(text):
+            return False
+        # nft reads all elements even where it lists none.
+        if len(self._held) > _FEW:
+            return True
+        listing = await self._list()
+        return listing is not None and all(
+            element in listing.elements for element, until in self._held.items() if until is None or until > now + _SURE
+        )
 
     async def flush(self) -> None:
         """Remove the table and with it every ban."""

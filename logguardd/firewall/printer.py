@@ -69,7 +69,7 @@ class Printer:
         """Write what the kernel would not do by itself."""
         await self._backend.tick(now)
 
-    async def intact(self) -> bool:
+    async def intact(self, now: int) -> bool:  # noqa: ARG002 - the backends'
         """Return True: nothing is known of the kernel."""
         return True
 

@@ -67,7 +67,7 @@ class UnixSource:
             why = error.os_error.strerror or str(error.os_error)
             raise UnavailableError(f"{self}: {why}; is logguardd running?") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(f"{self}: {error or type(error).__name__}") from None
+            raise UnavailableError(f"{self}: {_failure(error)}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +185,8 @@ def _failure(error: BaseException) -> str:
         return f"no connection within {_CONNECT:.0f} s"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server hung up"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the connection broke off"
     return str(error) or type(error).__name__
 
 

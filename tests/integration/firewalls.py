@@ -145,6 +145,9 @@ class World:
     def apply(self, *add: Ban, remove: tuple[Ban, ...] = ()) -> None:
         self.do(lambda: self.backend.apply(add, remove, now()))
 
+    def intact(self) -> bool:
+        return bool(self.do(lambda: self.backend.intact(now())))
+
     def connect(
         self, source: str, port: int = 22, target: str | None = None, wait: float = 0.4
     ) -> socket.socket | None:

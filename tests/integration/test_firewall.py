@@ -144,18 +144,44 @@ def test_reconciling_opens_no_hole(world: World) -> None:
 
 def test_what_somebody_flushed_is_noticed_and_put_back(world: World) -> None:
     world.sync(ban(BAD), ban(GOOD))
-    assert world.do(world.backend.intact)
+    assert world.intact()
     if world.kind == "nftables":
         world.host.run("nft", "flush", "ruleset")
         with pytest.raises(FirewallError, match="No such file or directory"):
             world.apply(ban(FAR))
     else:
         world.host.run("iptables", "-F")
-    assert not world.do(world.backend.intact)
+    assert not world.intact()
     assert world.passing() == set(PEERS)
     world.sync(ban(BAD), ban(FAR))
-    assert world.do(world.backend.intact)
+    assert world.intact()
     assert world.passing() == set(PEERS) - {BAD, FAR}
+
+
+FLUSHES = {
+    "nftables": (
+        "nft flush table inet logguardd",
+        "nft flush chain inet logguardd blocked",
+        "nft flush chain inet logguardd input",
+        "nft flush set inet logguardd banned4",
+        "nft delete element inet logguardd nets6_64 { 2001:db8:1:: }",
+    ),
+    "ipset": ("iptables -F LOGGUARDD", "ip6tables -D LOGGUARDD 1", "iptables -F INPUT"),
+    "iptables": ("iptables -F LOGGUARDD", "ip6tables -F LOGGUARDD", "iptables -D LOGGUARDD 2"),
+}
+
+
+def test_parts_that_somebody_removed_are_noticed_and_put_back(world: World) -> None:
+    bans = [ban(BAD), ban(GOOD, 22), ban("2001:db8:1::/64"), ban(FAR, 0, 1)]
+    world.sync(*bans)
+    for command in FLUSHES[world.kind]:
+        assert world.intact(), command
+        world.host.run(*command.split())
+        assert not world.intact(), command
+        world.sync(*bans[:-1])
+        assert world.left().keys() == {BAD, f"{GOOD} 22", "2001:db8:1::/64"}, command
+        assert not world.connect(BAD)
+    assert world.intact()
 
 
 def test_a_foreign_rule_before_ours_is_noticed(world: World) -> None:
@@ -169,9 +195,9 @@ def test_a_foreign_rule_before_ours_is_noticed(world: World) -> None:
     else:
         world.host.run("iptables", "-I", "INPUT", "-p", "tcp", "-j", "ACCEPT")
         assert world.connect(BAD)
-        assert not world.do(world.backend.intact)
+        assert not world.intact()
         world.sync(ban(BAD))
-        assert world.do(world.backend.intact)
+        assert world.intact()
     assert not world.connect(BAD)
 
 

@@ -89,7 +89,7 @@ def test_nothing_to_do_prints_nothing(printed, dialect):
         ("apply", [gone], [], 0),
         ("apply", [], [], 0),
         ("tick", 10**15),
-        ("intact",),
+        ("intact", 10**15),
         ("show",),
     )
     texts = printed(dialect, *steps)
