@@ -40,6 +40,7 @@ _AHEAD = 3
 #: Two daemons that start at once migrate one after the other.
 _MIGRATING = 7813583284023519233
 _OLDEST_SERVER = 12
+_HELP = "`logguardctl setup --postgres-admin URL` sets it right, or"
 _GRANTS = "see the GRANTs at the top of sql/postgres/0001_archive.sql"
 
 _FORGET_BANS = """
@@ -72,6 +73,7 @@ class PostgresArchive:
         async with self._other.use() as connection:
             self._check(connection)
             await self._migrate(connection)
+            await self._check_rights(connection)
         await self._partitions.make([time.time_ns() // 1000])
         async with self._writing.use():
             pass
@@ -116,14 +118,24 @@ class PostgresArchive:
             newest = migrations[-1].version
             why = "" if before is None else f"; this role cannot bring the schema from version {before} to {newest}"
             raise wrong(
-                f"archive: {where}: {error}{why}; `logguardctl setup --postgres-admin URL` sets it right, or let the "
-                f"database's owner start logguardd once, then {_GRANTS}"
+                f"archive: {where}: {error}{why}; {_HELP} let the database's owner start logguardd once, then {_GRANTS}"
             ) from error
         except asyncpg.DuplicateTableError as error:
             raise ConfigError(
                 f"archive: {where}: {error}, and logguardd did not make it; use a database of its own"
             ) from error
         _log.info("archive: schema of %s brought to version %d", where, migrations[-1].version)
+
+    async def _check_rights(self, connection: Any) -> None:
+        missing = await connection.fetchrow(
+            "SELECT name, needed FROM unnest(ARRAY['logs', 'blacklist', 'journal_offsets']) name, "
+            "unnest(ARRAY['SELECT', 'INSERT']) needed WHERE NOT has_table_privilege(name, needed) LIMIT 1"
+        )
+        if missing is not None:
+            raise ConfigError(
+                f"archive: {self._other.where}: permission denied for table {missing['name']}: no right to "
+                f"{missing['needed']}; {_HELP} {_GRANTS}"
+            )
 
     async def offset(self, journal_id: str) -> int:
         """Return the first position of the journal not yet stored, 0 for one never seen; writes go on from there."""
@@ -170,12 +182,7 @@ class PostgresArchive:
         """Insert or update bans by (network, port); the time of the first one stays."""
         async with self._other.use() as connection, connection.transaction():
             await connection.executemany(
-                "INSERT INTO blacklist (ip_address, port, reason, blacklist_count, first_blacklisted_at, "
-                "last_blacklisted_at, expires_at, is_active, metadata) VALUES ($1, $2, $3, $4, $5, $5, $6, true, $7) "
-                "ON CONFLICT (ip_address, port) DO UPDATE SET reason = excluded.reason, "
-                "blacklist_count = greatest(blacklist.blacklist_count, excluded.blacklist_count), "
-                "last_blacklisted_at = excluded.last_blacklisted_at, expires_at = excluded.expires_at, "
-                "is_active = true, metadata = excluded.metadata",
+                "SELECT logguardd_ban($1, $2, $3, $4, $5, $6, $7)",
                 [tuple(banned.to_row(ban)) for ban in _by_key(bans)],
             )
 
@@ -183,7 +190,7 @@ class PostgresArchive:
         """Mark bans as no longer active (expired or unbanned), unless a newer one of the same key was saved since."""
         async with self._other.use() as connection, connection.transaction():
             await connection.executemany(
-                "UPDATE blacklist SET is_active = false WHERE ip_address = $1 AND port = $2 AND last_blacklisted_at <= $3",
+                "SELECT logguardd_end_ban($1, $2, $3)",
                 [(banned.address(ban.network), ban.port, ban.since) for ban in _by_key(bans)],
             )
 
@@ -216,17 +223,7 @@ async def _version(connection: Any) -> int:
 
 async def _advance(connection: Any, journal_id: str, begin: int, offset: int) -> None:
     """Move the journal's offset from ``begin`` to ``offset``; raise errors.UnavailableError if it is not there."""
-    if begin:
-        done = await connection.execute(
-            "UPDATE journal_offsets SET next_offset = $3, updated_at = now() WHERE journal_id = $1 AND next_offset = $2",
-            journal_id, begin, offset,
-        )  # fmt: skip
-    else:
-        done = await connection.execute(
-            "INSERT INTO journal_offsets (journal_id, next_offset) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            journal_id, offset,
-        )  # fmt: skip
-    if done.endswith(" 0"):  # the command tag: UPDATE 0, INSERT 0 0
+    if not await connection.fetchval("SELECT logguardd_advance($1, $2, $3)", journal_id, begin, offset):
         raise UnavailableError(
             f"archive: journal {journal_id} is not stored up to {begin} as it was before: an earlier write came through, "
             "or another daemon runs on a copy of this journal"

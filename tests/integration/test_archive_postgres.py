@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -12,6 +13,7 @@ import pytest
 from logguardd.archive.migrations import load
 from logguardd.archive.postgres import PostgresArchive
 from logguardd.errors import ConfigError, UnavailableError
+from logguardd.records import Ban
 from tests.integration.archives import DAY, JOURNAL, NOW, TODAY, Kind, some_rows
 from tests.servers.process import free_port
 
@@ -129,12 +131,16 @@ def limited_role(postgres: PostgreSQL, kind: Kind, *functions: str) -> Kind:
     name = f"app_{kind.place.rpartition('/')[2]}"
     postgres.query(f"CREATE ROLE {name} LOGIN")
     grants = [
-        "GRANT SELECT, INSERT ON logs TO", "GRANT SELECT, INSERT, UPDATE ON blacklist, journal_offsets TO",
-        "GRANT SELECT ON logguardd_migrations TO", *(f"GRANT EXECUTE ON FUNCTION {function}(date) TO" for function in functions),
+        "GRANT SELECT, INSERT ON logs, blacklist, journal_offsets TO",
+        *(f"GRANT EXECUTE ON FUNCTION {function}(date) TO" for function in functions),
     ]  # fmt: skip
     for grant in grants:
         postgres.query(f"{grant} {name}", kind.place)
     return Kind("postgres", kind.place.replace("postgres@", f"{name}@"))
+
+
+def a_ban(count: int) -> Ban:
+    return Ban(ip_network("203.0.113.5"), 22, "flood", NOW, NOW + DAY, "too many", count)
 
 
 async def make_schema(kind: Kind) -> None:
@@ -153,13 +159,18 @@ def test_a_role_that_may_only_insert_and_select_is_enough(kind: Kind, postgres: 
             await archive.write(some_rows("d"), JOURNAL, 5)
             assert await archive.maintain(NOW) == 1
             assert day(NOW + 3 * DAY) in await partitions(kind)
-            await archive.save_bans([])
-            await archive.load_bans(10)
+            for count in (1, 2):
+                await archive.save_bans([a_ban(count)])
+            assert [ban.count for ban in await archive.load_bans(10)] == [2]
+            await archive.end_bans([a_ban(2)])
+        assert await kind.query("SELECT is_active FROM blacklist") == [(False,)]
         assert await kind.messages() == ["b\\x00", "c", "d"]
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await limited.query("DELETE FROM logs")
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await limited.query("DROP TABLE logs")
+        for statement in (
+            "DELETE FROM logs", "DROP TABLE logs", "UPDATE logs SET message = ''", "UPDATE journal_offsets SET next_offset = 1",
+            "DELETE FROM blacklist", "UPDATE blacklist SET is_active = true",
+        ):  # fmt: skip
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await limited.query(statement)
 
     asyncio.run(scenario())
 
@@ -214,9 +225,16 @@ def test_a_role_without_rights_is_told_what_to_do(kind: Kind, postgres: PostgreS
         asyncio.run(make_schema(bare))
     asyncio.run(make_schema(kind))
     with pytest.raises(
-        ConfigError, match=r"permission denied for table logguardd_migrations; `logguardctl setup --postgres-admin"
+        ConfigError,
+        match=r"permission denied for table logs: no right to SELECT; `logguardctl setup --postgres-admin URL` .* GRANTs",
     ):
         asyncio.run(make_schema(bare))
+    for call in (
+        "logguardd_advance('x', 0, 5)", "logguardd_end_ban('192.0.2.1', 0, now())",
+        "logguardd_ban('192.0.2.1', 0, '', 1, now(), NULL, '{}')", "logguardd_make_partition('2020-01-01')",
+    ):  # fmt: skip
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            asyncio.run(bare.query(f"SELECT {call}"))
 
 
 def test_a_newer_schema_is_refused(kind: Kind, postgres: PostgreSQL) -> None:

@@ -258,6 +258,6 @@ def test_names_are_checked(tmp_path) -> None:
 
 def test_the_grants_are_those_of_the_migrations() -> None:
     found = " ".join(module.grants())
-    for name in ("logs", "blacklist", "journal_offsets", "logguardd_migrations", "logguardd_make_partition(date)"):
+    for name in ("logs", "blacklist", "journal_offsets", "logguardd_make_partition(date)"):
         assert name in found
     assert len(module.grants()) == 6

@@ -2,16 +2,15 @@
 --
 -- The role that runs this owns it all. To let the daemon run as a role that can do less (here logguardd_app):
 --
---   GRANT SELECT, INSERT ON logs TO logguardd_app;
---   GRANT SELECT, INSERT, UPDATE ON blacklist, journal_offsets TO logguardd_app;
+--   GRANT SELECT, INSERT ON logs, blacklist, journal_offsets TO logguardd_app;
 --   GRANT DELETE ON blacklist TO logguardd_app;
---   GRANT SELECT ON logguardd_migrations TO logguardd_app;
 --   GRANT EXECUTE ON FUNCTION logguardd_make_partition(date) TO logguardd_app;
 --   GRANT EXECUTE ON FUNCTION logguardd_drop_partition(date) TO logguardd_app;
 --
--- DELETE and logguardd_drop_partition are for retention. Without them the daemon cannot drop what is old (nor can who
--- breaks into it): call logguardd_drop_partition(current_date - 90) as the owner every night until it returns NULL.
--- Without logguardd_make_partition, days that nobody made go to logs_default.
+-- The first line is enough. DELETE and logguardd_drop_partition are for retention: without them the daemon cannot drop
+-- what is old (nor can who breaks into it); call logguardd_drop_partition(current_date - 90) as the owner every night
+-- until it returns NULL. Without logguardd_make_partition, days that nobody made go to logs_default. What changes rows,
+-- functions do that run with the owner's rights and ask whether their caller may insert into the table.
 
 CREATE TABLE logs (
     -- An identity needs no right on a sequence; a thousand at once cost one WAL record. Gaps mean nothing.
@@ -127,10 +126,72 @@ $$;
 
 REVOKE ALL ON FUNCTION logguardd_make_partition(date), logguardd_drop_partition(date) FROM PUBLIC;
 
+-- Raises an error unless the role that is logged in, or that it has taken with SET ROLE, may insert into the table.
+CREATE FUNCTION logguardd_check_insert(name text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    caller text := coalesce(nullif(current_setting('role'), 'none'), session_user);
+BEGIN
+    IF NOT has_table_privilege(caller, name, 'INSERT') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'permission denied for table ' || name;
+    END IF;
+END
+$$;
+
+-- Moves a journal's offset from $2 (0: it has none yet) to $3. Returns whether it was there.
+CREATE FUNCTION logguardd_advance(text, bigint, bigint) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    PERFORM logguardd_check_insert('journal_offsets');
+    IF $2 = 0 THEN
+        INSERT INTO journal_offsets (journal_id, next_offset) VALUES ($1, $3) ON CONFLICT DO NOTHING;
+    ELSE
+        UPDATE journal_offsets SET next_offset = $3, updated_at = now() WHERE journal_id = $1 AND next_offset = $2;
+    END IF;
+    RETURN FOUND;
+END
+$$;
+
+-- Inserts or updates the ban of an address and port: reason, count, since, until (NULL for never), metadata.
+CREATE FUNCTION logguardd_ban(inet, integer, text, integer, timestamptz, timestamptz, jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    PERFORM logguardd_check_insert('blacklist');
+    INSERT INTO blacklist (ip_address, port, reason, blacklist_count, first_blacklisted_at, last_blacklisted_at,
+                           expires_at, is_active, metadata)
+    VALUES ($1, $2, $3, $4, $5, $5, $6, true, $7)
+    ON CONFLICT (ip_address, port) DO UPDATE SET
+        reason = excluded.reason,
+        blacklist_count = greatest(blacklist.blacklist_count, excluded.blacklist_count),
+        last_blacklisted_at = excluded.last_blacklisted_at,
+        expires_at = excluded.expires_at,
+        is_active = true,
+        metadata = excluded.metadata;
+END
+$$;
+
+-- Marks the ban of an address and port as no longer active, unless it is newer than $3.
+CREATE FUNCTION logguardd_end_ban(inet, integer, timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    PERFORM logguardd_check_insert('blacklist');
+    UPDATE blacklist SET is_active = false WHERE ip_address = $1 AND port = $2 AND last_blacklisted_at <= $3;
+END
+$$;
+
+GRANT SELECT ON logguardd_migrations TO PUBLIC;
+
 -- They run with the owner's rights: names must mean the tables above, whatever the caller's search_path.
 DO $$
+DECLARE
+    signature text;
 BEGIN
-    EXECUTE format('ALTER FUNCTION logguardd_make_partition(date) SET search_path = %I, pg_temp', current_schema());
-    EXECUTE format('ALTER FUNCTION logguardd_drop_partition(date) SET search_path = %I, pg_temp', current_schema());
+    FOREACH signature IN ARRAY ARRAY[
+        'logguardd_make_partition(date)', 'logguardd_drop_partition(date)', 'logguardd_check_insert(text)',
+        'logguardd_advance(text, bigint, bigint)', 'logguardd_end_ban(inet, integer, timestamptz)',
+        'logguardd_ban(inet, integer, text, integer, timestamptz, timestamptz, jsonb)'
+    ] LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', signature, current_schema());
+    END LOOP;
 END
 $$;
