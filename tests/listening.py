@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,19 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 #: Every test with the argument ``run`` runs on both loops.
 both_loops = pytest.mark.parametrize("run", list(LOOPS))
+
+
+def _ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+#: Many containers have none, and nothing can be installed against that.
+needs_ipv6 = pytest.mark.skipif(not _ipv6(), reason="no IPv6 loopback here")
 
 
 def run_on(loop: str, main: Coroutine[Any, Any, None], *, timeout: float = 30.0) -> None:

@@ -83,7 +83,7 @@ class Place:
         (self.folder / "logguardd.toml").write_text(
             f"""
 [listen]
-udp = ["127.0.0.1:0", "[::1]:0"]
+udp = ["127.0.0.1:0", "127.0.0.2:0"]
 tcp = ["localhost:0"]
 [journal]
 url = "sqlite://{self.data}/journal.db"
@@ -147,7 +147,7 @@ def test_detached(place):
     assert report["stdin"] == "/dev/null"
     # In a session of its own that it does not lead, so that it never gets a terminal.
     assert report["sid"] not in (report["pid"], os.getsid(0))
-    assert [host for host, _ in report["sockets"]["udp"]] == ["127.0.0.1", "::1"]
+    assert [host for host, _ in report["sockets"]["udp"]] == ["127.0.0.1", "127.0.0.2"]
     assert {host for host, _ in report["sockets"]["tcp"]} <= {"127.0.0.1", "::1"}
     assert report["unused"] == []
     # Nothing of root's stays open: sockets, the pid file, and the pipe until it is up.

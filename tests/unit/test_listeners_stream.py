@@ -13,7 +13,7 @@ from logguardd.errors import ConfigError
 from logguardd.listeners.limits import Limits
 from logguardd.listeners.stream import StreamListener
 from logguardd.records import SECOND, Origin
-from tests.listening import Receiving, both_loops, run_on, until
+from tests.listening import Receiving, both_loops, needs_ipv6, run_on, until
 
 
 def receiving(*specs: str, **more) -> Receiving:
@@ -260,6 +260,7 @@ def test_keepalive_is_on(run):
     run_on(run, main())
 
 
+@needs_ipv6
 @both_loops
 def test_several_addresses(run):
     async def main():

@@ -16,7 +16,7 @@ from logguardd.listeners.activation import Inherited
 from logguardd.listeners.limits import Limits
 from logguardd.listeners.udp import UdpListener
 from logguardd.records import Origin
-from tests.listening import Receiving, both_loops, run_on, until, value
+from tests.listening import Receiving, both_loops, needs_ipv6, run_on, until, value
 
 
 def receiving(*specs: str, **more) -> Receiving:
@@ -45,6 +45,7 @@ def test_one_datagram_is_one_frame(run):
     run_on(run, main())
 
 
+@needs_ipv6
 @both_loops
 def test_both_families_on_one_dual_stack_socket(run):
     async def main():
@@ -109,6 +110,7 @@ def test_while_the_sink_is_full_datagrams_are_dropped_and_counted(run):
     run_on(run, main())
 
 
+@needs_ipv6
 @both_loops
 def test_only_allowed_senders(run):
     networks = tuple(ipaddress.ip_network(each) for each in ("127.0.0.2/32", "::1/128"))
