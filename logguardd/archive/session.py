@@ -147,7 +147,8 @@ class Session:
 
 
 def _words(error: BaseException) -> str:
-    """Return an error's first line; the system's words for what a socket raised."""
+    """Return an error's first line; the system's words for what a socket raised, or a file such as ~/.pgpass."""
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
-        return os.strerror(error.errno)
+        file = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        return f"{file}{os.strerror(error.errno)}"
     return (str(error).strip() or type(error).__name__).splitlines()[0]
