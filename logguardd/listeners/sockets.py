@@ -26,7 +26,6 @@ BACKLOG = 1024
 #: socket(7); Python's socket module does not have it.
 SO_RCVBUFFORCE = 33
 
-_EVERY_IPV4 = "0.0.0.0"  # noqa: S104 - what the operator asks for
 _PRIVILEGED = 1024
 _LAST_PORT = 65535
 _BRACKETED = re.compile(r"\[(?P<host>[^\[\]]*)\]:(?P<port>[^:]*)", re.ASCII)
@@ -87,22 +86,19 @@ def parse(key: str, spec: str) -> Address | Activated:
 def bind(key: str, specs: Sequence[str], kind: socket.SocketKind, inherited: Inherited) -> list[socket.socket]:
     """Open a non-blocking, bound socket of this kind for every specification, or take systemd's.
 
-    systemd's is taken by its name, or because it is bound to that very address. ``[::]`` is IPv4 as well, unless
-    ``0.0.0.0`` with the same port is among the specifications. ``key`` is the configuration key. Raise ConfigError naming
-    key, address and cause; then none is left open.
+    systemd's is taken by its name, or because it is bound to that very address. ``key`` is the configuration key. Raise ConfigError naming key, address and cause; then none is left open.
     """
     made: list[socket.socket] = []
     try:
-        wanted = [parse(key, spec) for spec in specs]
-        for parsed in wanted:
+        for spec in specs:
+            parsed = parse(key, spec)
             if isinstance(parsed, Activated):
                 made += inherited.take(key, parsed.name, kind)
             else:
                 for address in _resolve(key, parsed, kind):
                     # One by one: what is open must be closed when the next fails.
                     held = inherited.take_bound(key, address.host, address.port, kind)
-                    both = address.host == "::" and Address(_EVERY_IPV4, address.port) not in wanted
-                    made.append(held or _bind(key, address, kind, both_families=both))
+                    made.append(held or _bind(key, address, kind))
     except ConfigError:
         for opened in made:
             opened.close()
@@ -142,21 +138,19 @@ def _resolve(key: str, address: Address, kind: socket.SocketKind) -> list[Addres
     return [Address(host, address.port) for host in dict.fromkeys(str(info[4][0]) for info in found)]
 
 
-def _bind(key: str, address: Address, kind: socket.SocketKind, *, both_families: bool = False) -> socket.socket:
+def _bind(key: str, address: Address, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        return _open(family, address, kind, both_families=both_families)
+        return _open(family, address, kind)
     except OSError as error:
-        if both_families and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
-            instead = Address(_EVERY_IPV4, address.port)
+        if address.host == "::" and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
+            instead = Address("0.0.0.0", address.port)  # noqa: S104 - what the operator asked for, less IPv6
             _log.warning("%s: this kernel has no IPv6: listening on %s instead of %s", key, instead, address)
             return _bind(key, instead, kind)
         raise ConfigError(f"{key}: cannot bind {address}: {_cause(error, address, kind)}") from None
 
 
-def _open(
-    family: socket.AddressFamily, address: Address, kind: socket.SocketKind, *, both_families: bool
-) -> socket.socket:
+def _open(family: socket.AddressFamily, address: Address, kind: socket.SocketKind) -> socket.socket:
     # Numeric hosts only, so this asks no name server; it turns a zone (fe80::1%eth0) into its index.
     try:
         where = socket.getaddrinfo(address.host, address.port, family, kind, flags=socket.AI_NUMERICHOST)[0][4]
@@ -169,7 +163,7 @@ def _open(
             # one silently takes all datagrams (socket(7)).
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both_families)
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address.host != "::")
         opened.bind(where)
         if kind == socket.SOCK_STREAM:
             opened.listen(BACKLOG)  # only this finds out an address that is taken already

@@ -13,7 +13,6 @@ from logguardd.errors import ConfigError
 from logguardd.listeners import sockets
 from logguardd.listeners.activation import Inherited
 from logguardd.listeners.sockets import Activated, Address, bind, parse, receive_buffer, shown_address
-from tests.listening import needs_ipv6
 
 DGRAM, STREAM = socket.SOCK_DGRAM, socket.SOCK_STREAM
 
@@ -73,7 +72,6 @@ def opened(specs, kind, inherited=None):
     return bind("listen.test", specs, kind, inherited or Inherited())
 
 
-@needs_ipv6
 def test_dual_stack_takes_both_families():
     (receiver,) = opened(["[::]:0"], DGRAM)
     port = receiver.getsockname()[1]
@@ -83,24 +81,11 @@ def test_dual_stack_takes_both_families():
         assert {receiver.recv(10), receiver.recv(10)} == {b"4", b"6"}
 
 
-@needs_ipv6
 def test_a_single_ipv6_address_leaves_ipv4_alone():
     (receiver,) = opened(["[::1]:0"], DGRAM)
     with receiver:
         assert receiver.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
         assert shown_address(receiver) == f"[::1]:{receiver.getsockname()[1]}"
-
-
-@pytest.mark.parametrize("kind", [DGRAM, STREAM])
-@pytest.mark.parametrize("order", [1, -1])
-def test_both_families_one_by_one(kind, order):
-    (probe,) = opened(["[::]:0"], kind)
-    port = probe.getsockname()[1]
-    probe.close()
-    made = opened([f"0.0.0.0:{port}", f"[::]:{port}"][::order], kind)
-    with ExitStack() as stack:
-        hosts = [stack.enter_context(each).getsockname()[0] for each in made]
-    assert hosts == ["0.0.0.0", "::"][::order]
 
 
 def test_a_name_gives_every_address_of_it():
