@@ -99,6 +99,20 @@ def endpoint(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def clash(one: str, other: str, *, together: bool = False) -> bool:
+    """Whether two places to listen at cannot both be opened: they are the same, or the one is among the other's.
+
+    ``together`` says that one key holds both: then [::] leaves IPv4 to 0.0.0.0.
+    """
+    if one.startswith("systemd:") or other.startswith("systemd:") or not (one and other):
+        return one == other != ""
+    (host, port), (former, former_port) = endpoint(one), endpoint(other)
+    hosts = {host, former}
+    if port != former_port or port == 0 or (together and hosts == {"::", "0.0.0.0"}):  # noqa: S104 - places, not a socket
+        return False
+    return len(hosts) == 1 or "::" in hosts or ("0.0.0.0" in hosts and not any(":" in each for each in hosts))  # noqa: S104
+
+
 def zone(name: str) -> tzinfo:
     """Return the time zone of that IANA name, or the machine's for ``local`` (TZ, /etc/localtime, else UTC).
 

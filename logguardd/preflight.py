@@ -6,10 +6,12 @@ check-config does this without starting anything; the daemon does it at start an
 from __future__ import annotations
 
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from logguardd import rules as rule_sets
-from logguardd.config import read_rules
+from logguardd import urls
+from logguardd.config import examine_rules
 from logguardd.detection import ENDPOINT
 from logguardd.errors import ConfigError, RuleError
 from logguardd.jails import Jail
@@ -19,7 +21,7 @@ from logguardd.notation import printable
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from logguardd.config.settings import Config
     from logguardd.rules import RuleSet
@@ -51,6 +53,8 @@ def check(config: Config, *, skip: Iterable[str] = ()) -> Findings:
             errors += str(error).split("\n")
         else:
             warnings += more
+    if "archive" not in skip:
+        errors += _unreadable(config)
     if "limiter" not in skip and not config.limiter.url.startswith("memory:"):
         try:
             Server(config.limiter.url)  # reads the certificate files that the URL names, connects nowhere
@@ -59,39 +63,38 @@ def check(config: Config, *, skip: Iterable[str] = ()) -> Findings:
     return Findings(errors, warnings, rules)
 
 
+def _unreadable(config: Config) -> list[str]:
+    """Return a line for each file that the archive's URL names and that cannot be read."""
+    errors = []
+    for name, path in urls.files(config.archive.url).items():
+        try:
+            Path(path).open("rb").close()
+        except OSError as error:
+            errors.append(printable(f"{config.where('archive', 'url')}: {name}: {path}: {error.strerror}"))
+    return errors
+
+
 def load_rules(config: Config) -> tuple[RuleSet, list[str]]:
     """Read the configuration's rule files, run their examples, and hold the jails against them.
 
-    Return the rules and warnings. Raise ConfigError with a line for each file that has an error, and for each name
-    among a jail's hits that nothing bears.
+    Return the rules and warnings. Raise ConfigError with a line for each error in the files, or else for each name among
+    a jail's hits that nothing bears.
     """
     where = config.where("detection", "rules")
+    files, unreadable = examine_rules(config.detection.rules)
+    errors = [f"{where}: {line}" for line in unreadable]
     try:
-        files = read_rules(config.detection.rules)
-    except ConfigError as error:
-        raise ConfigError("\n".join(f"{where}: {line}" for line in str(error).split("\n"))) from None
-    services = config.detection.services
-    try:
-        rules = rule_sets.load(files, services)
+        rules = rule_sets.load(files, config.detection.services)
     except RuleError as error:
-        raise ConfigError("\n".join(errors_by_file(files, services) or [printable(str(error))])) from None
+        raise ConfigError("\n".join([*errors, *map(printable, str(error).split("\n"))])) from None
+    if errors:
+        raise ConfigError("\n".join(errors))
     errors, warnings = _idle_jails(config, rules)
     if errors:
         raise ConfigError("\n".join(errors))
     if not rules.rules:
         warnings.append(f"{where}: there are no rules; nothing will be detected")
     return rules, warnings
-
-
-def errors_by_file(files: Iterable[tuple[str, str]], services: Mapping[str, int]) -> list[str]:
-    """Return the first error of each file by itself."""
-    errors = []
-    for file in files:
-        try:
-            rule_sets.load([file], services)
-        except RuleError as error:
-            errors.append(printable(str(error)))
-    return errors
 
 
 def _idle_jails(config: Config, rules: RuleSet) -> tuple[list[str], list[str]]:

@@ -33,15 +33,14 @@ _SHOWN = 5
 
 
 def load(settings: Config, files: Sequence[str] = ()) -> RuleSet:
-    """Load the configuration's rules, or those of ``files`` (and folders); raise ConfigError with a line a bad file."""
+    """Load the configuration's rules, or those of ``files`` (and folders); raise ConfigError with a line an error."""
     if not files:
         return preflight.load_rules(settings)[0]
     texts = config.read_rules(files)
     try:
         return rules.load(texts, settings.detection.services)
     except ConfigError as error:
-        errors = preflight.errors_by_file(texts, settings.detection.services)
-        raise ConfigError("\n".join(errors or [printable(str(error))])) from None
+        raise ConfigError("\n".join(map(printable, str(error).split("\n")))) from None
 
 
 def explain(

@@ -11,6 +11,9 @@ DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 
 _POSTGRESQL = ("postgresql", "postgres")
 _REDIS = ("redis", "rediss")
 _MAX_PORT = 65535
+# The PostgreSQL manual, section 34.1.2.
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SSL_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _USERINFO = re.compile(r"(?<=://)([^/?#\s:@]*):[^/?#\s]*@")
 _PARAMETER = re.compile(r"([?&](?:password|sslpassword)=)[^&#\s]*", re.IGNORECASE)
 
@@ -40,9 +43,16 @@ def check(url: str, schemes: tuple[str, ...]) -> None:
     if scheme in ("sqlite", "unix"):
         _check_file(url, parts)
     elif scheme in _POSTGRESQL:
-        hosts(url)
+        _check_postgresql(url, parts)
     elif scheme in _REDIS:
         _check_redis(parts)
+
+
+def files(url: str) -> dict[str, str]:
+    """Return the certificate files that a PostgreSQL URL names, by parameter."""
+    parts = urlsplit(url)
+    given = parse_qs(parts.query) if parts.scheme in _POSTGRESQL else {}
+    return {name: given[name][-1] for name in _SSL_FILES if name in given}
 
 
 def _check_file(url: str, parts: SplitResult) -> None:
@@ -52,6 +62,13 @@ def _check_file(url: str, parts: SplitResult) -> None:
         raise ValueError(
             f'"{redact(url)}" needs the absolute path of a file: {parts.scheme}:///PATH, with three slashes'
         )
+
+
+def _check_postgresql(url: str, parts: SplitResult) -> None:
+    hosts(url)
+    for mode in parse_qs(parts.query, keep_blank_values=True).get("sslmode", ()):
+        if mode not in _SSL_MODES:
+            raise ValueError(f'its sslmode "{mode}" is not {", ".join(_SSL_MODES[:-1])} or {_SSL_MODES[-1]}')
 
 
 def _check_redis(parts: SplitResult) -> None:

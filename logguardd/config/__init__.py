@@ -13,7 +13,7 @@ from logguardd import urls
 from logguardd.config import settings, toml_text
 from logguardd.config.settings import DEFAULT_PATH, SECTIONS, SHIPPED_JAILS, Config, Jail, keys, located
 from logguardd.errors import ConfigError
-from logguardd.notation import printable, shown
+from logguardd.notation import clash, printable, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +23,7 @@ __all__ = [
     "Config",
     "embedded",
     "examine",
+    "examine_rules",
     "find",
     "load",
     "parse",
@@ -106,9 +107,17 @@ def embedded(directory: str) -> Config:
 
 
 def read_rules(paths: Iterable[str]) -> list[tuple[str, str]]:
-    """Return (file name, text) of every rule file: a path that is a folder stands for its ``*.toml`` files, sorted.
+    """Return (file name, text) of every rule file, as ``examine_rules``; raise ConfigError with its problems, a line each."""
+    found, problems = examine_rules(paths)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
 
-    Raises ConfigError for what cannot be read, for each such path a line.
+
+def examine_rules(paths: Iterable[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return (file name, text) of every rule file that can be read, and what is wrong with the others.
+
+    A path that is a folder stands for its ``*.toml`` files, sorted.
     """
     found: list[tuple[str, str]] = []
     problems: list[str] = []
@@ -124,9 +133,7 @@ def read_rules(paths: Iterable[str]) -> list[tuple[str, str]]:
                 found.append((str(file), read(str(file))))
             except ConfigError as error:
                 problems.append(str(error))
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return found
+    return found, problems
 
 
 def read(path: str) -> str:
@@ -278,18 +285,21 @@ class _Reader:
         listen = config.listen
         if not (listen.udp or listen.tcp or listen.tls or listen.relp):
             self.wrong(["listen"], "nothing to listen at; allowed: at least one of udp, tcp, tls, relp")
-        taken: dict[str, str] = {}
-        for name, places in (("tcp", listen.tcp), ("tls", listen.tls), ("relp", listen.relp)):
-            for place in places:
-                if place in taken and not place.endswith(":0"):
-                    self.wrong(["listen", name], f'"{place}" is taken by listen.{taken[place]}; allowed: another port')
-                taken.setdefault(place, name)
-        taken = {place: f"listen.{name}" for place, name in taken.items()}
-        for key, place in (("listen", config.http.listen), ("follow", config.http.follow)):
-            if place in taken and not place.endswith(":0"):
-                self.wrong(["http", key], f"taken by {taken[place]}; allowed: another port")
-            if place:
-                taken.setdefault(place, f"http.{key}")
+        self.apart([(("listen", "udp"), place) for place in listen.udp])
+        streams = [(("listen", key), place) for key in ("tcp", "tls", "relp") for place in getattr(listen, key)]
+        self.apart([*streams, (("http", "listen"), config.http.listen), (("http", "follow"), config.http.follow)])
+
+    def apart(self, places: Sequence[tuple[tuple[str, str], str]]) -> None:
+        """Find places that cannot be listened at together; each is a key's path and what stands there."""
+        taken: list[tuple[tuple[str, str], str]] = []
+        for path, place in places:
+            for other, former in taken:
+                if clash(place, former, together=path == other):
+                    by = ".".join(other) + (f' ("{former}")' if former != place else "")
+                    self.wrong(path, f'"{place}" is taken by {by}; allowed: another port')
+                    break
+            else:
+                taken.append((path, place))
 
 
 def show(config: Config) -> str:

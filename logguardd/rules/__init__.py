@@ -46,26 +46,34 @@ class RuleSet:
 def load(files: Sequence[tuple[str, str]], services: Mapping[str, int] | None = None) -> RuleSet:
     """Load rule files, given as (file name, TOML text), in that order, and run every example and ignore in them.
 
-    ``services`` adds destination ports by name. Raises errors.RuleError, one line with file, line, rule and, where
-    there is one, column.
+    ``services`` adds destination ports by name. Raises errors.RuleError, a line for everything that is wrong, with file,
+    line, rule and, where there is one, column.
     """
     texts: list[RuleText] = []
+    errors: list[str] = []
     places: dict[str, str] = {}
     for file, text in files:
-        for each in read(file, text, services or {}):
+        found, wrong = read(file, text, services or {})
+        errors += wrong
+        for each in found:
             name = each.rule.name
             if name in places:
-                raise RuleError(f"{each.where}: name: {name} is taken by the rule at {places[name]}; names are unique")
+                errors.append(f"{each.where}: name: {name} is taken by the rule at {places[name]}; names are unique")
+                continue
             places[name] = each.where.rpartition(",")[0]
             texts.append(each)
     if reason := crossing(texts):
-        raise RuleError(reason)
+        errors.append(reason)
     rules = RuleSet(texts)
     for each in texts:
-        for example in each.examples:
-            _check_example(rules, each, example)
-        for ignored in each.ignores:
-            _check_ignore(rules, each, ignored)
+        errors += [reason for example in each.examples if (reason := _wrong_example(rules, each, example))]
+        errors += [
+            f"{ignored.where}: the rule claims this message, but must not"
+            for ignored in each.ignores
+            if rules.claims(each.rule, record(ignored.app_name, ignored.msg))
+        ]
+    if errors:
+        raise RuleError("\n".join(" ".join(each.splitlines()) for each in errors))
     return rules
 
 
@@ -74,7 +82,7 @@ def record(app_name: str | None, msg: str) -> Record:
     return Record(1, 5, 0, None, app_name, None, None, None, msg, None, msg)
 
 
-def _check_example(rules: RuleSet, text: RuleText, example: Example) -> None:
+def _wrong_example(rules: RuleSet, text: RuleText, example: Example) -> str | None:
     (found,) = rules.match([record(example.app_name, example.msg)])
     if found is None or found.rule is not text.rule:
         if found is not None and found.rule is not None:
@@ -83,11 +91,12 @@ def _check_example(rules: RuleSet, text: RuleText, example: Example) -> None:
             reason = f"app_name {example.app_name!r} is not among this rule's"
         else:
             reason = f"matches no pattern of this rule; {_furthest(text, example.msg)}"
-        raise RuleError(f"{example.where}: {reason}")
+        return f"{example.where}: {reason}"
     for name, wanted in example.expect.items():
         value = getattr(found, name)
         if value != wanted or type(value) is not type(wanted):
-            raise RuleError(f"{example.where}: {name} is {value!r} in the match; the example says {wanted!r}")
+            return f"{example.where}: {name} is {value!r} in the match; the example says {wanted!r}"
+    return None
 
 
 def _furthest(text: RuleText, msg: str) -> str:
@@ -95,8 +104,3 @@ def _furthest(text: RuleText, msg: str) -> str:
     tried = [try_pattern(text.rule.name, pattern, msg)[0] for pattern in text.patterns]
     number, best = max(enumerate(tried, 1), key=lambda each: each[1].reached)
     return f"match {number}: {best.reason}"
-
-
-def _check_ignore(rules: RuleSet, text: RuleText, ignored: Example) -> None:
-    if rules.claims(text.rule, record(ignored.app_name, ignored.msg)):
-        raise RuleError(f"{ignored.where}: the rule claims this message, but must not")

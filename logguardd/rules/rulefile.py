@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from logguardd.errors import RuleError
 from logguardd.grammar import parse
@@ -15,9 +15,11 @@ from logguardd.rules.services import SERVICES
 from logguardd.severity import RULE_SEVERITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from logguardd.grammar.patterns import Sequence as Tree
+
+_T = TypeVar("_T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")
@@ -27,6 +29,11 @@ KEYS = ("name", "description", "app_name", "match", "service", "tags", "severity
 #: Keys of an example that is a table, and the field of a match whose value each states.
 EXPECTED = ("address", "source_port", "port", "protocol", "user", "times")
 _MOST = 256
+# What stands in for what is wrong.
+_NO_TEXTS: tuple[str, ...] = ()
+_NO_TAGS: frozenset[str] = frozenset()
+_NO_SERVICE: tuple[str | None, int] = (None, 0)
+_NOTHING: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +67,29 @@ class RuleText:
     description: str = ""
 
 
-def read(file: str, text: str, services: Mapping[str, int]) -> list[RuleText]:
-    """Return the rules of one file, in order; raise errors.RuleError."""
+def read(file: str, text: str, services: Mapping[str, int]) -> tuple[list[RuleText], list[str]]:
+    """Return the rules of one file that are right, in order, and what is wrong with the file and the others."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RuleError(f"{file}: {_position(str(error), text)}") from None
     except RecursionError:
-        raise RuleError(f"{file}: brackets are nested too deeply") from None
-    check_keys(file, table, ("rule",))
+        return [], [f"{file}: brackets are nested too deeply"]
+    except ValueError as error:  # TOMLDecodeError, or a number with thousands of digits
+        return [], [f"{file}: {_position(str(error), text)}"]
+    errors = unknown_keys(file, table, ("rule",))
     rules = table.get("rule", [])
     if not isinstance(rules, list) or not all(isinstance(each, dict) for each in rules):
-        raise RuleError(f"{file}: rule: must be written as [[rule]] before each rule's keys")
+        return [], [*errors, f"{file}: rule: must be written as [[rule]] before each rule's keys"]
     lines = [text.count("\n", 0, header.start()) + 1 for header in _HEADER.finditer(text)]
     found = []
     for number, each in enumerate(rules):
         # A header inside a multi-line string would shift the lines: then none is better than a wrong one.
         place = f"{file}: line {lines[number]}" if len(lines) == len(rules) else f"{file}: rule {number + 1}"
-        found.append(_Reader(place, each, services).rule())
-    return found
+        reader = _Reader(place, each, services)
+        rule = reader.rule()
+        errors += reader.errors
+        if rule is not None:
+            found.append(rule)
+    return found, errors
 
 
 def _position(message: str, text: str) -> str:
@@ -92,66 +103,99 @@ def _position(message: str, text: str) -> str:
     return f"{where.rstrip(')')}: not TOML: {what[0].lower()}{what[1:]}"
 
 
-def check_keys(where: str, table: Mapping[str, object], allowed: Iterable[str]) -> None:
-    """Raise errors.RuleError for the first key that is not allowed, naming the nearest one that is."""
+def unknown_keys(where: str, table: Mapping[str, object], allowed: Iterable[str]) -> list[str]:
+    """Return what to say of each key that is not allowed, naming the nearest one that is."""
     allowed = tuple(allowed)
+    errors = []
     for key in table:
         if key not in allowed:
             near = difflib.get_close_matches(key, allowed, n=1)
             hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(allowed)}"
-            raise RuleError(f"{where}: {key}: unknown key; {hint}")
+            errors.append(f"{where}: {key}: unknown key; {hint}")
+    return errors
 
 
 class _Reader:
-    """Reads one ``[[rule]]`` table."""
+    """Reads one ``[[rule]]`` table; ``errors`` holds what is wrong with it."""
 
     def __init__(self, place: str, table: Mapping[str, Any], services: Mapping[str, int]) -> None:
+        self.errors: list[str] = []
         self._table = table
         self._where = place
         self._services = {**SERVICES, **services}
 
-    def rule(self) -> RuleText:
-        """Check every key and return the rule."""
-        table = self._table
-        check_keys(self._where + (f", rule {table['name']}" if "name" in table else ""), table, KEYS)
-        if "name" not in table:
-            self._fail("name", "missing; every rule needs a name of its own")
-        name = self._name("name", table["name"])
-        self._where += f", rule {name}"
-        app_name = self._texts("app_name")
-        patterns = tuple(self._pattern(number, text) for number, text in enumerate(self._texts("match"), 1))
-        if not patterns:
-            self._fail("match", "missing; a rule needs at least one pattern")
-        service, port = self._service()
-        severity = table.get("severity", "medium")
+    def rule(self) -> RuleText | None:
+        """Check every key and return the rule, None if something is wrong."""
+        name = self._try(self._own_name, "")
+        self._where += f", rule {name}" if name else ""
+        unknown = unknown_keys(self._where, self._table, KEYS)
+        self.errors += unknown
+        if not unknown:  # a key that is missing is misspelt, more often than not
+            self._required()
+        app_name = self._try(self._texts, _NO_TEXTS, "app_name")
+        patterns = self._patterns()
+        service, port = self._try(self._service, _NO_SERVICE)
+        severity = self._try(self._severity, "")
+        attack = self._try(self._attack, _NO_TEXTS)
+        tags = self._try(self._tags, _NO_TAGS)
+        description = self._try(self._description, "")
+        examples, ignores = self._examples("example", app_name), self._examples("ignore", app_name)
+        if self.errors:
+            return None
+        rule = Rule(
+            name=name, app_name=app_name, tags=tags, severity=severity, service=service, port=port, attack=attack
+        )
+        return RuleText(rule, patterns, examples, ignores, self._where, description)
+
+    def _try(self, get: Callable[..., _T], otherwise: _T, *arguments: object) -> _T:
+        try:
+            return get(*arguments)
+        except RuleError as error:
+            self.errors.append(str(error))
+            return otherwise
+
+    def _required(self) -> None:
+        for key, what in (
+            ("name", "every rule needs a name of its own"),
+            ("match", "a rule needs at least one pattern"),
+            ("example", "a rule needs at least one message that it claims"),
+        ):
+            if key not in self._table or self._table[key] == []:
+                self.errors.append(f"{self._where}: {key}: missing; {what}")
+
+    def _own_name(self) -> str:
+        return self._name("name", self._table["name"]) if "name" in self._table else ""
+
+    def _patterns(self) -> tuple[Pattern, ...]:
+        found = []
+        for number, text in enumerate(self._try(self._texts, _NO_TEXTS, "match"), 1):
+            where = f"{self._where}: match {number}"
+            tree = self._try(parse, None, text, where)
+            if tree is not None:
+                found.append(Pattern(text, tree, where))
+        return tuple(found)
+
+    def _tags(self) -> frozenset[str]:
+        return frozenset(self._name("tags", tag) for tag in self._texts("tags"))
+
+    def _severity(self) -> str:
+        severity = self._table.get("severity", "medium")
         if severity not in RULE_SEVERITIES:
             self._fail("severity", f"{severity!r} is not a severity; allowed: {', '.join(RULE_SEVERITIES)}")
+        return str(severity)
+
+    def _attack(self) -> tuple[str, ...]:
         attack = self._texts("attack")
         for each in attack:
             if not _TECHNIQUE.fullmatch(each):
                 self._fail("attack", f"{each!r} is not a MITRE ATT&CK technique; allowed: T1110 or T1110.001")
-        description = table.get("description", "")
+        return attack
+
+    def _description(self) -> str:
+        description = self._table.get("description", "")
         if not isinstance(description, str):
             self._fail("description", "must be a text")
-        examples = self._examples("example", app_name)
-        if not examples:
-            self._fail("example", "missing; a rule needs at least one message that it claims")
-        return RuleText(
-            Rule(
-                name=name,
-                app_name=app_name,
-                tags=frozenset(self._name("tags", tag) for tag in self._texts("tags")),
-                severity=severity,
-                service=service,
-                port=port,
-                attack=attack,
-            ),
-            patterns,
-            examples,
-            self._examples("ignore", app_name),
-            self._where,
-            description,
-        )
+        return description
 
     def _fail(self, key: str, reason: str) -> NoReturn:
         raise RuleError(f"{self._where}: {key}: {reason}")
@@ -163,22 +207,18 @@ class _Reader:
             )
         return value
 
-    def _list(self, key: str) -> list[Any]:
+    def _list(self, key: str) -> tuple[Any, ...]:
         value = self._table.get(key, [])
         if not isinstance(value, list) or len(value) > _MOST:
             self._fail(key, f'must be a list of at most {_MOST}, for example ["text"]')
-        return value
+        return tuple(value)
 
     def _texts(self, key: str) -> tuple[str, ...]:
         values = self._list(key)
         for number, each in enumerate(values, 1):
             if not isinstance(each, str) or not each:
                 self._fail(key, f"number {number} must be a text that is not empty")
-        return tuple(values)
-
-    def _pattern(self, number: int, text: str) -> Pattern:
-        where = f"{self._where}: match {number}"
-        return Pattern(text, parse(text, where), where)
+        return values
 
     def _service(self) -> tuple[str | None, int]:  # noqa: RET503 - _fail never returns
         value = self._table.get("service")
@@ -196,17 +236,20 @@ class _Reader:
         # A glob stands for itself without its stars.
         program = app_name[0].replace("*", "") if app_name else None
         found = []
-        for number, each in enumerate(self._list(key), 1):
+        for number, each in enumerate(self._try(self._list, _NOTHING, key), 1):
             where = f"{self._where}: {key} {number}"
             if isinstance(each, str):
                 found.append(Example(program, each, where))
             elif isinstance(each, dict):
                 expected = EXPECTED if key == "example" else ()
-                check_keys(where, each, ("app_name", "msg", *expected))
-                if not isinstance(each.get("msg"), str) or not isinstance(each.get("app_name", ""), str):
-                    raise RuleError(f"{where}: needs msg, and app_name must be a text")
+                wrong = unknown_keys(where, each, ("app_name", "msg", *expected))
+                if not wrong and not (isinstance(each.get("msg"), str) and isinstance(each.get("app_name", ""), str)):
+                    wrong.append(f"{where}: needs msg, and app_name must be a text")
+                if wrong:
+                    self.errors += wrong
+                    continue
                 expect = {name: each[name] for name in expected if name in each}
                 found.append(Example(each.get("app_name", program), each["msg"], where, expect))
             else:
-                raise RuleError(f"{where}: must be a message or a table with msg and what must be found in it")
+                self.errors.append(f"{where}: must be a message or a table with msg and what must be found in it")
         return tuple(found)

@@ -54,25 +54,37 @@ def test_a_good_configuration(logguardd, file):
 
 
 def test_every_error_is_found_at_once(logguardd, file, tmp_path):
-    (tmp_path / "rules.d" / "bad.toml").write_text(RULE.replace("sshd-failed", "other").replace("40022", "port"))
+    bad = RULE.replace("sshd", "other").replace("40022", "port").replace("medium", "bad")
+    (tmp_path / "rules.d" / "bad.toml").write_text(bad.replace("<port>", "<prot>") + bad.replace("bad", "low"))
     (tmp_path / "rules.d" / "worse.toml").write_text("rule = 3")
+    (tmp_path / "rules.d" / "worst.toml").write_bytes(b"\xff")
     path = file('[listen]\nudp = ["nonsense"]\nmax_conections = 3\n[tls]\ncertificate = "/nonexistent/cert.pem"\n')
     code, out, err = logguardd("check-config", "--config", path)
     assert (code, out) == (2, "")
-    assert len(err) == 5
+    assert len(err) == 8
     assert err[0].startswith(f'logguardd: {path}:2: listen.udp: "nonsense" does not end in :PORT')
     assert err[1].startswith(
         f'logguardd: {path}:3: listen.max_conections: unknown key, did you mean "max_connections"?'
     )
-    assert "bad.toml" in err[2]
-    assert "worse.toml" in err[3]
-    assert err[4].startswith(f"logguardd: {path}:5: tls.certificate: /nonexistent/cert.pem")
+    assert "worst.toml:1: byte 0xff is not UTF-8" in err[2]
+    assert "bad.toml: line 2, rule other-failed: match 1, column 43: " in err[3]
+    assert "bad.toml: line 2, rule other-failed: severity: 'bad' is not a severity" in err[4]
+    assert "worse.toml: rule: must be written as [[rule]]" in err[5]
+    assert "bad.toml: line 12, rule other-failed: example 1: matches no pattern of this rule" in err[6]
+    assert err[7].startswith(f"logguardd: {path}:5: tls.certificate: /nonexistent/cert.pem")
 
 
 def test_what_is_wrong_in_the_file_is_not_reported_twice(logguardd, file):
     code, _, err = logguardd("check-config", "--config", file('[detection]\nrules = ["relative"]\n'))
     assert code == 2
     assert len(err) == 1
+
+
+def test_certificates_of_postgresql(logguardd, file):
+    path = file('[archive]\nurl = "postgresql://h/d?sslmode=verify-full&sslrootcert=/nonexistent/ca.pem"\n')
+    code, _, err = logguardd("check-config", "--config", path)
+    assert code == 2
+    assert err == [f"logguardd: {path}:2: archive.url: sslrootcert: /nonexistent/ca.pem: No such file or directory"]
 
 
 def test_missing_rules(logguardd, file):

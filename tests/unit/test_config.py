@@ -116,6 +116,8 @@ ERRORS = [
     ('[listen]\nudp = ["systemd:a b"]', 'listen.udp: "systemd:a b" names no socket'),
     ('[listen]\nudp = ["[::]:1", "[::]:1"]', 'listen.udp: "[::]:1" stands in it twice'),
     ("[listen]\nudp = []\ntcp = []", "f.toml:1: listen: nothing to listen at"),
+    ('[listen]\nudp = ["[::]:514", "127.0.0.1:514"]', 'listen.udp: "127.0.0.1:514" is taken by listen.udp ("[::]:514")'),
+    ('[listen]\nrelp = [":514"]', 'listen.relp: ":514" is taken by listen.tcp ("[::]:514"); allowed: another port'),
     ('[listen]\nrelp = ["[::]:514"]', 'listen.relp: "[::]:514" is taken by listen.tcp'),
     ('[listen]\ntls = ["[::]:6514"]', "f.toml:2: listen.tls: there is no tls.certificate"),
     ('[tls]\nprivate_key = "/c.pem"', "f.toml:2: tls.private_key: there is no tls.certificate"),
@@ -147,7 +149,7 @@ ERRORS = [
     ('[firewall]\nbackend = "pf"', 'firewall.backend: "pf" is none of them; allowed: "nftables", "iptables", "print"'),
     ('[firewall]\noutput = "x"', 'firewall.output: "x" is not an absolute path; allowed: an absolute path, or "-"'),
     ('[http]\nlisten = "9514"', 'http.listen: "9514" does not end in :PORT'),
-    ('[http]\nlisten = "[::]:514"', "http.listen: taken by listen.tcp"),
+    ('[http]\nlisten = "[::]:514"', 'http.listen: "[::]:514" is taken by listen.tcp'),
     ('[http]\nfollow = "9515"', 'http.follow: "9515" does not end in :PORT'),
     ('[http]\nfollow = "[::]:9515"', "f.toml:2: http.follow: there is no tls.certificate; allowed: with it only"),
     (
@@ -156,7 +158,7 @@ ERRORS = [
     ),
     (
         '[tls]\ncertificate = "/c"\nclient_ca = "/a"\n[http]\nlisten = ":9515"\nfollow = ":9515"',
-        "f.toml:6: http.follow: taken by http.listen; allowed: another port",
+        'f.toml:6: http.follow: ":9515" is taken by http.listen; allowed: another port',
     ),
     (f'[http]\ncontrol = "/{"a" * 120}"', "http.control: too long for a socket; allowed: up to 107 bytes"),
     ('user = ""', "f.toml:1: user: it is empty"),

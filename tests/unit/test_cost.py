@@ -107,7 +107,7 @@ def test_patterns_made_to_be_slow(pattern):
 
 @pytest.mark.parametrize("file", sorted(Path("etc/rules.d").glob("*.toml")), ids=lambda file: file.stem)
 def test_the_catalogue(file):
-    for text in read(file.name, file.read_text(encoding="utf-8"), {}):
+    for text in read(file.name, file.read_text(encoding="utf-8"), {})[0]:
         for pattern in text.patterns:
             call = compiled(pattern.tree).match
             beginnings = sample(pattern.tree)

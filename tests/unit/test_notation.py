@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logguardd.notation import duration, endpoint, printable, show_duration, show_size, shown, size, zone
+from logguardd.notation import clash, duration, endpoint, printable, show_duration, show_size, shown, size, zone
 from logguardd.records import SECOND
 
 
@@ -88,6 +88,32 @@ def test_endpoint(text, value):
 def test_not_an_endpoint(text):
     with pytest.raises(ValueError):
         endpoint(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("[::]:514", ":514", True),
+        ("[::]:514", "[::]:515", False),
+        ("[::]:514", "192.0.2.1:514", True),
+        ("0.0.0.0:514", "192.0.2.1:514", True),
+        ("0.0.0.0:514", "[2001:db8::1]:514", False),
+        ("0.0.0.0:514", "[::]:514", True),
+        ("192.0.2.1:514", "192.0.2.2:514", False),
+        ("192.0.2.1:0", "192.0.2.1:0", False),
+        ("systemd:a", "systemd:a", True),
+        ("systemd:a", "[::]:514", False),
+        ("", "", False),
+        ("", "[::]:514", False),
+    ],
+)
+def test_clash(one, other, expected):
+    assert clash(one, other) is clash(other, one) is expected
+
+
+def test_ipv4_may_have_a_place_of_its_own_beside_ipv6():
+    assert not clash("[::]:514", "0.0.0.0:514", together=True)
+    assert clash("[::]:514", "127.0.0.1:514", together=True)
 
 
 def test_zone(monkeypatch):

@@ -192,3 +192,14 @@ def test_a_glob_stands_for_itself_without_stars_in_examples():
 def test_deep_nesting_in_toml_is_an_error():
     with pytest.raises(RuleError, match=r"f\.toml: "):
         load([("f.toml", "x = " + "[" * 100_000)])
+
+
+def test_all_mistakes_are_named_at_once():
+    wrong = RULE.replace('"medium"', '"bad"').replace('"T1110"', '"X1"').replace("<port>[ ssh2]", "<prot>")
+    other = RULE.replace("sshd", "other").replace("root from 203", "root at 203")
+    with pytest.raises(RuleError) as error:
+        load([("a.toml", wrong + wrong.replace("sshd", "b")), ("b.toml", "["), ("c.toml", other)])
+    lines = str(error.value).split("\n")
+    assert [line.partition(" ")[0] for line in lines] == ["a.toml:"] * 6 + ["b.toml:"] + ["c.toml:"]
+    assert all(word in line for word, line in zip(["match 1", "severity", "attack"] * 2, lines, strict=False))
+    assert "rule other-failed-password: example 1: " in lines[-1]

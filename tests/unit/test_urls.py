@@ -45,6 +45,11 @@ def test_good(url):
         ("postgresql://h:0/db", 'port "0"'),
         ("postgresql://h:99999/db", 'port "99999"'),
         ("postgresql://h:x/db", 'port "x"'),
+        (
+            "postgresql://h/db?sslmode=on",
+            'sslmode "on" is not disable, allow, prefer, require, verify-ca or verify-full',
+        ),
+        ("postgresql://h/db?sslmode=", 'sslmode "" is not'),
         ("postgresql://a,b:/db", 'port ""'),
         ("postgresql://[::1/db", "not a URL"),
         ("redis://", "no host"),
