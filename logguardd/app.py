@@ -106,6 +106,8 @@ class Daemon:
         self.journal = build.journal(settings)
         self.intake = Intake(self.journal, self.metrics, now)
         self._inherited = Inherited.from_environment()
+        if settings.tls.certificate:
+            preflight.tls_context(settings)  # as in reload
         self.listeners = build.listeners(settings, self.intake, self.metrics, self._inherited)
         self.archive = build.archive(settings)
         self.limiter, self.shared = build.limiter(settings, self.metrics)
@@ -269,11 +271,13 @@ class Daemon:
             rules, warnings = await asyncio.to_thread(preflight.load_rules, settings)
             jails = preflight.jails(settings)
             protected = await asyncio.to_thread(build.protected, settings)
-            if self.follow_server is not None:  # the stricter one first
-                self.follow_server.reload(build.tls_settings(settings))
-            for listener in self.listeners:
-                if isinstance(listener, TlsListener):
-                    listener.reload(build.tls_settings(settings))
+            if settings.tls.certificate:
+                await asyncio.to_thread(preflight.tls_context, settings)  # its errors name file and line
+                if self.follow_server is not None:  # the stricter one first
+                    self.follow_server.reload(build.tls_settings(settings))
+                for listener in self.listeners:
+                    if isinstance(listener, TlsListener):
+                        listener.reload(build.tls_settings(settings))
             # Nothing below can fail.
             fixed = [name for name in _FIXED if getattr(settings, name) != getattr(self.settings, name)]
             for name in fixed:

@@ -34,7 +34,9 @@ TIMEOUT = 0.5
 _HEALTH_CHECK = 15
 
 _SCHEMES = ("redis", "rediss", "unix")
-_ALLOWED = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], rediss:// the same with TLS, unix:///PATH[?db=DB]"
+_ALLOWED = (
+    "redis://HOST[:PORT][/DB], rediss:// the same with TLS, unix:///PATH[?db=DB]; USER:PASSWORD@ may stand after the //"
+)
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _RESP3_SINCE = 5
 
