@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-#: Bytes of frames read from the journal at a time.
-READ_BYTES = 512 * 1024
+#: Bytes of frames read from the journal at a time, and messages about that are parsed at once: tiny ones take a hundred
+#: times their bytes in memory.
+READ_BYTES, READ_MESSAGES = 512 * 1024, 10_000
 #: Messages parsed before the event loop gets a turn: some 5 ms.
 SLICE = 1_000
-#: Bytes of frames whose parsed form is kept for the other consumer.
-CACHED = 4 * 1024 * 1024
+#: Bytes of frames whose parsed form is kept for the other consumer, and what a message weighs beside its frame.
+CACHED, MESSAGE = 16 * 1024 * 1024, 400
 #: Seconds that a small archive transaction waits for company, and from how many rows on it does not.
 LINGER, ENOUGH = 0.05, 2_000
 #: Seconds between two tries while a server is away: first, and at most.
@@ -83,9 +84,12 @@ class Reader:
         self._cached = 0
 
     async def read(self, offset: int) -> list[Parsed]:
-        """Return what the journal holds from ``offset`` on, some READ_BYTES of it; empty when there is nothing yet."""
-        parsed = []
-        since_turn = 0
+        """Return what the journal holds from ``offset`` on, some READ_BYTES of it; empty when there is nothing yet.
+
+        Of very small messages it is some READ_MESSAGES.
+        """
+        parsed: list[Parsed] = []
+        since_turn = number = 0
         for batch in await self._journal.read(offset, READ_BYTES):
             for part in slices(batch, offset, SLICE):
                 known = self._cache.get((part.offset, part.count))
@@ -93,6 +97,9 @@ class Reader:
                     known = self._parse(part)
                     since_turn += part.count
                 parsed.append(known)
+                number += part.count
+                if number >= READ_MESSAGES:
+                    return parsed
                 if since_turn >= SLICE:
                     since_turn = 0
                     await asyncio.sleep(0)
@@ -102,11 +109,15 @@ class Reader:
         records = parsing.parse(batch, timezone=self._timezone, max_clock_skew=self._max_clock_skew)
         parsed = Parsed(batch, records, self._rules.match(records))
         self._cache[batch.offset, batch.count] = parsed
-        self._cached += len(batch.frames)
+        self._cached += _weight(batch)
         while self._cached > CACHED:
             _, old = self._cache.popitem(last=False)
-            self._cached -= len(old.batch.frames)
+            self._cached -= _weight(old.batch)
         return parsed
+
+
+def _weight(batch: Batch) -> int:
+    return len(batch.frames) + MESSAGE * batch.count
 
 
 class ArchiveConsumer:
@@ -142,7 +153,10 @@ class ArchiveConsumer:
                 await self._consume()
             except (UnavailableError, ConfigError) as error:
                 if self.trouble is None or str(error) != self.trouble:
-                    _LOG.warning("archive: %s; messages stay in the journal until it is back", error)
+                    _LOG.warning(
+                        "archive: %s; messages stay in the journal until it is back",
+                        str(error).removeprefix("archive: "),
+                    )
                 self.trouble = str(error)
                 self._metrics.archive_failures.inc()
             pause = RETRY_FIRST if self.offset != before else min(pause * 2, RETRY_LAST)

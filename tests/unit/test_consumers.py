@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC
+from typing import TYPE_CHECKING
+
 import pytest
 
-from logguardd.consumers import slices
+from logguardd import rules
+from logguardd.consumers import CACHED, MESSAGE, READ_MESSAGES, SLICE, Reader, slices
 from logguardd.records import Batch, Origin
+
+if TYPE_CHECKING:
+    from logguardd.consumers import Parsed
 
 ORIGIN = Origin("192.0.2.1", "tcp")
 
@@ -36,3 +44,36 @@ def test_slices_hold_each_frame_from_the_start_on_once_at_its_position(start: in
     parts = slices(batch(7), start, size)
     assert positions(parts) == {n: b"frame %d" % (n - 10) for n in range(max(start, 10), 17)}
     assert all(part.count <= size for part in parts)
+
+
+class Page:
+    """A journal that holds these batches."""
+
+    def __init__(self, *batches: Batch) -> None:
+        self.batches = batches
+
+    async def read(self, offset: int, max_bytes: int) -> list[Batch]:
+        return [each for each in self.batches if each.offset + each.count > offset]
+
+
+def test_of_tiny_messages_a_bounded_number_is_parsed_and_kept() -> None:
+    count = 3 * READ_MESSAGES
+    journal = Page(
+        Batch(1, 5, ORIGIN, b"\n".join([b"x"] * count), count),
+        *(batch(SLICE, count + 1 + n * SLICE) for n in range(30)),
+    )
+    reader = Reader(journal, rules.load([]), timezone=UTC, max_clock_skew=0)  # type: ignore[arg-type]
+
+    async def everything() -> list[Parsed]:
+        found: list[Parsed] = []
+        while part := await reader.read(found[-1].batch.offset + found[-1].batch.count if found else 1):
+            assert sum(len(each.records) for each in part) <= READ_MESSAGES + SLICE
+            found += part
+        return found
+
+    first = asyncio.run(everything())
+    assert sum(len(each.records) for each in first) == count + 30 * SLICE
+    assert [each.batch.offset for each in first] == list(range(1, count + 30 * SLICE, SLICE))
+    assert sum(each.batch.count for each in reader._cache.values()) <= CACHED // MESSAGE
+    again = asyncio.run(everything())
+    assert [each.batch for each in again] == [each.batch for each in first]
