@@ -122,6 +122,7 @@ def _path(file: str | None) -> str | None:
 def _main(settings: Config, on_ready: Callable[[], None]) -> int:
     from logguardd import app  # noqa: PLC0415 - as above
 
+    log.catch()
     return app.run(settings, on_ready=on_ready)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from logguardd import urls
+from logguardd import log, urls
 from logguardd.errors import ConfigError, LogguarddError
 from logguardd.notation import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_LOG = logging.getLogger(__name__)
 
 DONE, FAILED, WRONG = 0, 1, 2
 
@@ -25,20 +28,40 @@ def run(command: click.Command, name: str, argv: Sequence[str] | None = None) ->
         result = command.main(args=argv, prog_name=name, standalone_mode=False)
         code = result if isinstance(result, int) else DONE
     except click.ClickException as error:
-        error.show()
         code = error.exit_code
+        _misused(name, error)
     except LogguarddError as error:
-        complain(name, str(error))
+        end(name, str(error))
         code = WRONG if isinstance(error, ConfigError) else FAILED
     except BrokenPipeError:
         # Whoever read us has read enough; without this, Python complains while it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        complain(name, f"{place}{error.strerror or error}")
+        end(name, f"{place}{error.strerror or error}")
     except (click.Abort, KeyboardInterrupt):
         pass
     return code
+
+
+def _misused(name: str, error: click.ClickException) -> None:
+    """Say what is wrong with the command line; where nothing was asked for, show what can be."""
+    words = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    if context is not None and words == context.get_help().rstrip("."):
+        click.echo(error.format_message(), err=True)
+        return
+    hint = f"; see {context.command_path} --help" if context is not None else ""
+    complain(name, " ".join(words.split()) + hint)
+
+
+def end(name: str, message: str) -> None:
+    """Say why the program ends: on standard error, or in the log where that is for machines, too."""
+    if not log.for_machines():
+        complain(name, message)
+        return
+    for line in message.split("\n"):
+        _LOG.critical("%s", line)
 
 
 def complain(name: str, message: str) -> None:

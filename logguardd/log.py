@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from logguardd.notation import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
+
+_LOG = logging.getLogger(__name__)
 
 #: The name under which journald and the system log file what we say, unless a program of ours has a longer one.
 IDENTIFIER = "logguardd"
@@ -56,6 +59,29 @@ def configure(
     logging.captureWarnings(capture=True)
     # One line for every request to /healthz is not news.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(_not_malformed)
+
+
+def for_machines() -> bool:
+    """Whether what is logged goes out in JSON."""
+    return any(isinstance(handler.formatter, Json) for handler in logging.getLogger().handlers)
+
+
+def catch() -> None:
+    """Log what nobody catches, instead of having Python print it in many lines."""
+    sys.excepthook = lambda kind, error, trace: _LOG.critical("ended by a bug", exc_info=(kind, error, trace))
+    threading.excepthook = lambda what: _LOG.critical(
+        "a thread ended by a bug", exc_info=(what.exc_type, what.exc_value or what.exc_type(), what.exc_traceback)
+    )
+    sys.unraisablehook = lambda what: _LOG.error(
+        "%s: %r", what.err_msg or "exception ignored in", what.object, exc_info=what.exc_value
+    )
+
+
+def _not_malformed(record: logging.LogRecord) -> bool:
+    """Leave out aiohttp's tracebacks of requests that are none: it answers 400, and anybody can send them."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not any(kind.__name__ == "HttpProcessingError" for kind in type(error).__mro__)
 
 
 def _handler(form: str, stream: TextIO, *, detached: bool) -> logging.Handler:

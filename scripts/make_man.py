@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PROGRAMS: dict[str, click.Command] = {
     "logguardd": cli.command,
     "logguardctl": ctl.command,
-    "logguardd-firewall": service.main,
+    "logguardd-firewall": service.command,
 }
 _BLOCK = re.compile(r'^\.\\" BEGIN (\w+) (\S+)\n(.*?)^\.\\" END\n', re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"^\| `(\w+)` \| .*? \| (.*) \|$", re.MULTILINE)

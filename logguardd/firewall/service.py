@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from logguardd import __version__, config, log, notify
-from logguardd.errors import ConfigError, FirewallError, LogguarddError
+from logguardd import __version__, config, exits, log, notify
+from logguardd.errors import FirewallError
 from logguardd.firewall.backends import choose, remove_all, require_privilege, show_all
 from logguardd.firewall.follower import Follower
 from logguardd.firewall.guard import Guard
@@ -22,7 +22,7 @@ from logguardd.firewall.printer import DIALECTS, Printer
 from logguardd.firewall.sources import Certificates, parse_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
     from typing import Any
 
     from logguardd.firewall.backends import Backend
@@ -111,7 +111,7 @@ def _networks(_context: click.Context, _option: click.Parameter, values: Iterabl
 @click.option("--list", "show", is_flag=True, help="Show what is in the kernel and end.")
 @click.option("--flush", is_flag=True, help="Remove every ban, table, chain and set of ours from the kernel and end.")
 @click.version_option(__version__, prog_name="logguardd-firewall")
-def main(ca: str, cert: str, key: str, **options: Any) -> None:
+def command(ca: str, cert: str, key: str, **options: Any) -> None:
     """Follow the logguardd daemon and keep the kernel's firewall in step with its bans.
 
     Needs CAP_NET_ADMIN, except to print. Ends on SIGTERM or SIGINT and leaves the bans in the kernel, which ends them
@@ -122,16 +122,10 @@ def main(ca: str, cert: str, key: str, **options: Any) -> None:
 
     Exit status: 0 ended as asked, 1 failed, 2 wrong usage or configuration.
     """
-    try:
-        settings = _settings(options["file"])
-        log.configure(settings.log_level, settings.log_format)
-        _start(settings, certificates=Certificates(ca, cert, key), **options)
-    except ConfigError as error:
-        click.echo(f"logguardd-firewall: {error}", err=True)
-        sys.exit(2)
-    except LogguarddError as error:
-        click.echo(f"logguardd-firewall: {error}", err=True)
-        sys.exit(1)
+    settings = _settings(options["file"])
+    log.configure(settings.log_level, settings.log_format)
+    log.catch()
+    _start(settings, certificates=Certificates(ca, cert, key), **options)
 
 
 def _settings(file: str | None) -> config.Config:
@@ -230,6 +224,11 @@ def _run(coroutine: Coroutine[Any, Any, None]) -> None:
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(coroutine)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(exits.run(command, "logguardd-firewall", argv))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """logguardd's command line: check-config, print-config, and wrong usage."""
 
+import json
+import logging
+
 import pytest
 
 from logguardd import cli, config, exits
@@ -151,7 +154,25 @@ def test_certificates(logguardd, file, tmp_path):
 def test_wrong_usage(logguardd, argv, what):
     code, out, err = logguardd(*argv)
     assert (code, out) == (2, "")
-    assert what in "\n".join(err)
+    (line,) = err
+    assert what in line
+
+
+def test_asked_nothing_it_shows_what_can_be_asked(logguardd):
+    _, out, err = logguardd()
+    assert "check-config" in (out or "\n".join(err))
+
+
+def test_an_end_is_a_line_of_json_where_the_log_is(logguardd, file):
+    level, handlers = logging.getLogger().level, logging.getLogger().handlers[:]
+    try:
+        code, _, err = logguardd("run", "--config", file('log_format = "json"\n'), "--group", "no-such-group")
+    finally:
+        logging.getLogger().handlers[:], logging.getLogger().level = handlers, level
+        logging.captureWarnings(capture=False)
+    assert code == 2
+    (line,) = map(json.loads, err)
+    assert (line["level"], "no-such-group" in line["message"] or "no user" in line["message"]) == ("critical", True)
 
 
 def test_unknown_accounts(logguardd, file):

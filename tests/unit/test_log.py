@@ -4,9 +4,12 @@ import io
 import json
 import logging
 import sys
+import threading
+import warnings
 from types import SimpleNamespace
 
 import pytest
+from aiohttp.http_exceptions import BadStatusLine
 
 from logguardd import log
 from logguardd.errors import ConfigError
@@ -176,3 +179,42 @@ def test_each_program_has_its_name_in_the_journal(root, monkeypatch, tmp_path, p
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
         log.configure("info", "auto", stream=stream)
     assert given == {"SYSLOG_IDENTIFIER": identifier}
+
+
+def test_what_nobody_catches_is_logged(root, monkeypatch):
+    for module, hook in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(module, hook, getattr(module, hook))
+    stream = io.StringIO()
+    log.configure("info", "json", stream=stream)
+    log.catch()
+    try:
+        throw(ZeroDivisionError("a\nb"))
+    except ZeroDivisionError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+
+    class Odd:
+        def __del__(self):
+            raise ValueError("odd")
+
+    Odd()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old\nnews", DeprecationWarning, stacklevel=1)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["level"] for line in lines] == ["critical", "critical", "error", "warning"]
+    assert "ZeroDivisionError: a\\nb" in lines[0]["message"]
+    assert "Traceback" in lines[1]["exception"]
+    assert "ValueError: odd" in lines[2]["message"]
+    assert "old" in lines[3]["message"]
+
+
+def test_requests_that_are_none_are_not_logged(root):
+    stream = io.StringIO()
+    log.configure("info", "text", stream=stream)
+    for error in (BadStatusLine("x"), ValueError("x")):
+        logging.getLogger("aiohttp.server").error("Error handling request", exc_info=error)
+    assert stream.getvalue().count("Error handling request") == 1
+    assert "ValueError" in stream.getvalue()
