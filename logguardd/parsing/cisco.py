@@ -1,9 +1,9 @@
 """Cisco's way of writing syslog: IOS, NX-OS, ASA and Firepower.
 
-In front of the mnemonic (``%FACILITY-SEVERITY-MNEMONIC:``) may stand, each followed by a colon: the message count and
-the sequence number (``service sequence-numbers``), the origin (``logging origin-id``), the time, with ``*`` where the
-clock was never set and ``.`` where it lost its NTP server, or instead the uptime; ASA puts its name (``logging
-device-id``) after the time. See "System Message Format" in the IOS and ASA system message guides.
+In front of the mnemonic (``%FACILITY-SEVERITY-MNEMONIC:``) may stand, each followed by a colon: the message count, the
+origin (``logging origin-id``) with the sequence number (``service sequence-numbers``) before or after it, the time, with
+``*`` where the clock was never set and ``.`` where it lost its NTP server, or instead the uptime; ASA puts its name
+(``logging device-id``) after the time. See "System Message Format" in the IOS and ASA system message guides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MNEMONIC = r"%[A-Za-z]\w{0,63}(?:-\w{1,64}){0,3}?-[0-7]-(?P<mnemonic>\w{1,64})"
 _MESSAGE = re.compile(
     r":? *+"  # EMBLEM and NX-OS begin with a colon
     r"(?:\d{1,10}: {1,2}){0,2}"  # message count, sequence number
-    rf"(?:(?P<origin>{_ORIGIN}): +)?"
+    rf"(?:(?P<origin>{_ORIGIN}): +(?:\d{{1,10}}: {{1,2}})?)?"
     rf"(?:[*.]?(?P<time>{ISO}|{CALENDAR})(?: (?P<zone>[A-Z]{{1,5}})(?=:| ))?(?: +(?P<host>[\w.:-]{{1,255}}?))? ?: +"
     rf"|[*.]?(?:{_UPTIME}): +)?"
     r"(?:%\$VDC-\d+%\$ )?"  # NX-OS: the virtual device context

@@ -29,6 +29,8 @@ TIME = RECEIVED + 15 * SECOND
         ("45: 000123: *Nov 20 10:00:15: ", TIME, None),
         ("45: router1: Nov 20 10:00:15: ", TIME, "router1"),
         ("45: 192.0.2.9: Nov 20 10:00:15: ", TIME, "192.0.2.9"),
+        ("45: router1: 000123: Nov 20 10:00:15.500 UTC: ", TIME + SECOND // 2, "router1"),
+        ("45: router1: 000123: ", None, "router1"),
         ("29: 00:00:46: ", None, None),
         ("29: *00:00:46: ", None, None),
         ("29: 1w2d: ", None, None),
