@@ -41,7 +41,7 @@ def servers(messages: int) -> Iterator[Bench]:
     """Run a PostgreSQL (durable, as installed) and a Redis for the benchmarks."""
     with tempfile.TemporaryDirectory(prefix="logguardd-bench-") as name:
         folder = Path(name)
-        postgres, redis = PostgreSQL(), Redis(folder)
+        postgres, redis = PostgreSQL(fsync="on"), Redis(folder)
         try:
             postgres.start()
             redis.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import time
@@ -47,13 +48,22 @@ action(type="ompgsql" conninfo="postgresql://postgres@127.0.0.1:{pg}/{database}"
 """
 
 
-def generate(bench: Bench, port: int, scenario: str, count: int) -> None:
-    """Send ``count`` messages over TCP as fast as they are taken."""
-    subprocess.run(
+def lines(scenario: str, count: int) -> bytes:
+    """Return ``count`` messages of a scenario, framed with LF."""
+    made = subprocess.run(
         [sys.executable, str(CHECKOUT / "scripts/generate_logs.py"), "--scenario", scenario, "--rate", "0",
-         "--count", str(count), "--target", f"tcp://127.0.0.1:{port}"],
-        check=True, capture_output=True, timeout=300,
+         "--count", str(count), "--target", "-"],
+        check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=300,
     )  # fmt: skip
+    return made.stdout
+
+
+def send(port: int, messages: bytes) -> float:
+    """Send over one TCP connection as fast as they are taken; return the time.monotonic() of the first byte."""
+    with socket.create_connection(("127.0.0.1", port)) as stream:
+        started = time.monotonic()
+        stream.sendall(messages)
+    return started
 
 
 def rows_in(bench: Bench, url: str) -> int:
@@ -68,10 +78,10 @@ def through_daemon(bench: Bench, scenario: str = "normal") -> tuple[list[Figure]
         bench.folder / f"daemon-{scenario}",
         f'[archive]\nurl = "{url}"\n[limiter]\nurl = "{bench.redis.url}"\n[firewall]\nbackend = "print"\noutput = "/dev/null"\n',
     )
+    messages = lines(scenario, bench.messages)
     daemon.start()
     try:
-        started = time.monotonic()
-        generate(bench, daemon.ports["tcp"], scenario, bench.messages)
+        started = send(daemon.ports["tcp"], messages)
         # Counting rows costs PostgreSQL time of its own, so the daemon is asked for its offset first.
         until(lambda: daemon.metric("logguardd_archive_rows_total") >= bench.messages, timeout=300, what="archive")
         ended = until(lambda: rows_in(bench, url) >= bench.messages, timeout=60, what="rows")
@@ -115,7 +125,8 @@ def _parts(rows: list[tuple[object, ...]], size: int) -> Iterator[list[tuple[obj
 def through_ompgsql(bench: Bench, url: str) -> float:
     """Send to rsyslog with ompgsql and its default batching; return messages a second. The table is emptied first."""
     bench.postgres.query("TRUNCATE logs", url)
-    messages = bench.messages // 5  # it is slow: a fifth is enough for a rate
+    count = bench.messages // 5  # it is slow: a fifth is enough for a rate
+    messages = lines("normal", count)
     port = free_port()
     config = OMPGSQL.replace("{port}", str(port)).replace("{pg}", str(bench.postgres.port))
     own = CHECKOUT / ".venv/lib/rsyslog/ompgsql.so"  # where `make setup` puts it
@@ -123,9 +134,8 @@ def through_ompgsql(bench: Bench, url: str) -> float:
     rsyslogd = Rsyslogd(bench.folder / "ompgsql", config.replace("{database}", url.rpartition("/")[2]))
     rsyslogd.start()
     try:
-        started = time.monotonic()
-        generate(bench, port, "normal", messages)
-        ended = until(lambda: rows_in(bench, url) >= messages, timeout=300, what="ompgsql")
+        started = send(port, messages)
+        ended = until(lambda: rows_in(bench, url) >= count, timeout=300, what="ompgsql")
     finally:
         rsyslogd.stop()
-    return messages / (ended - started)
+    return count / (ended - started)
