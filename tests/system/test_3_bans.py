@@ -66,9 +66,12 @@ def test_ipv6_is_banned_by_its_network(fleet, server, client):
 
 def test_a_follower_outlives_its_server(fleet, server, client):
     server.sh(f"logguardctl ban {ATTACKER} --for 1h --reason 'for the tests to come'")
-    wait_until(lambda: ATTACKER in banned(client), what="the ban on the client")
+    server.sh("logguardctl ban 192.0.2.77 --for 5s")
+    wait_until(lambda: set(banned(client)) == {ATTACKER, "192.0.2.77"}, what="the bans on the client")
     server.sh("systemctl stop logguardd.service logguardd.socket logguardd-tls.socket")
     wait_until(lambda: "logguardd-firewall" in client.journal("-b", "-u", FOLLOWER, "-p", "warning"), what="a warning")
+    # Bans end as they were to end, and only those.
+    wait_until(lambda: "192.0.2.77" not in banned(client), what="the end of the short ban")
     assert 0 < banned(client)[ATTACKER] <= 3600
     assert client.sh(f"systemctl is-active {FOLLOWER}") == "active"
     server.sh("systemctl start logguardd.socket logguardd-tls.socket logguardd.service")

@@ -18,6 +18,15 @@ def _from_zero(server, client):
         guest.sh("systemctl reset-failed")
 
 
+def test_reload(server):
+    """ExecReload: systemd sees the reload through, and nothing ends."""
+    pid = main_pid(server, "logguardd.service")
+    server.sh("systemctl reload logguardd")
+    wait_until(lambda: "reloaded:" in server.journal("-b", "-u", "logguardd.service"), what="the reload")
+    wait_active(server, "logguardd.service")
+    assert main_pid(server, "logguardd.service") == pid
+
+
 @pytest.mark.parametrize("unit", SERVICES)
 def test_kill_9(server, unit):
     before = restarts(server, unit)
