@@ -84,10 +84,8 @@ def target_of(options: argparse.Namespace) -> Iterator[tuple[Write, str]]:
         stream = context.wrap_socket(stream, server_hostname=url.hostname)
     with stream:
         yield lambda frames: stream.sendall(b"".join(frames)), options.framing
-        try:
+        with contextlib.suppress(ssl.SSLEOFError, TimeoutError):  # some do not say goodbye
             stream.unwrap() if isinstance(stream, ssl.SSLSocket) else stream.shutdown(socket.SHUT_WR)
-        except (ssl.SSLEOFError, TimeoutError):
-            pass  # it does not say goodbye
 
 
 def void(_: object) -> None:
