@@ -94,9 +94,9 @@ fi
 echo "setup: installing Python packages into .venv"
 pip() { .venv/bin/python -m pip install -q --disable-pip-version-check "$@"; }
 if [ "$what" = run ]; then
-    pip -e .
+    pip -e ".[setup]"
 else
-    pip -e ".[test,check]"
+    pip -e ".[setup,test,check]"
     .venv/bin/python -c 'import systemd.journal' 2>/dev/null || pip --use-pep517 "systemd-python>=235" ||
         echo "setup: systemd-python could not be built; logguardd logs to standard error instead of the journal's API"
 fi
