@@ -28,6 +28,7 @@ from logguardd.limiter.breaker import Breaker
 from logguardd.listeners.activation import Inherited
 from logguardd.listeners.tls import TlsListener
 from logguardd.metrics import Metrics
+from logguardd.outage import judge_held
 from logguardd.upkeep import Upkeep
 from logguardd.web import Web
 from logguardd.web.followers import Followers
@@ -203,6 +204,7 @@ class Daemon:
         )
         self._background(self.archiver.run(), "archive")
         self._background(self.detector.run(), "detector")
+        self._background(judge_held(self.intake, self.reader, self.detector, self.judge.judge), "detector (outage)")
         self._background(self.enforcer.run(), "blacklist")
         if self.printing is not None:
             self._background(self.printing.run(), "print")

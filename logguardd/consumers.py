@@ -105,9 +105,20 @@ class Reader:
                     await asyncio.sleep(0)
         return parsed
 
-    def _parse(self, batch: Batch) -> Parsed:
+    async def parse(self, batch: Batch) -> list[Parsed]:
+        """Return a batch that is not in the journal yet, in slices."""
+        parsed = []
+        for part in slices(batch, batch.offset, SLICE):
+            parsed.append(self._parsed(part))
+            await asyncio.sleep(0)
+        return parsed
+
+    def _parsed(self, batch: Batch) -> Parsed:
         records = parsing.parse(batch, timezone=self._timezone, max_clock_skew=self._max_clock_skew)
-        parsed = Parsed(batch, records, self._rules.match(records))
+        return Parsed(batch, records, self._rules.match(records))
+
+    def _parse(self, batch: Batch) -> Parsed:
+        parsed = self._parsed(batch)
         self._cache[batch.offset, batch.count] = parsed
         self._cached += _weight(batch)
         while self._cached > CACHED:

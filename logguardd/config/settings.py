@@ -65,7 +65,7 @@ class Journal:
 
     url: str = _key("sqlite:///var/lib/logguardd/journal.db", values.a_url("sqlite"), secret=True)
     retention: int = _key("7d", values.a_duration("1m"))
-    max_size: int = _key("10GiB", values.a_size("1MiB", "1024TiB"))
+    max_size: int = _key("10GiB", values.a_size("16MiB", "1024TiB"))
 
 
 @dataclass(frozen=True, slots=True)

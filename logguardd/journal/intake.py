@@ -100,11 +100,34 @@ class Intake:
         self._task: asyncio.Task[None] | None = None
         self._writing: _Group | None = None
         self._closed = False
+        #: None while the journal takes what it is given, else what it said last.
+        self.trouble: str | None = None
+        #: Set while the journal takes nothing, and the position that the first of what waits for it will get then.
+        self.stuck = asyncio.Event()
+        self.stuck_at = 0
 
     @property
     def full(self) -> bool:
         """Whether ``bound`` bytes or more wait for the journal."""
         return self._pending >= self._bound
+
+    def held(self, position: int) -> list[Batch]:
+        """Return what waits from ``position`` on, numbered as the journal will number it, less what may still grow.
+
+        Only while ``stuck``.
+        """
+        offset = self.stuck_at
+        grows = self._clock() - self._merge_within
+        batches: list[Batch] = []
+        for group in self._groups:
+            for entry in group.entries:
+                if group is not self._writing and entry.received_at >= grows:
+                    return batches
+                if offset >= position:
+                    frames = b"\n".join(entry.frames)
+                    batches.append(Batch(offset, entry.received_at, entry.origin, frames, entry.count))
+                offset += entry.count
+        return batches
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, soon after ``full`` became False again (a few at a time, as room permits)."""
@@ -175,12 +198,17 @@ class Intake:
                 await self._journal.append(batches)
             except UnavailableError as error:
                 self._metrics.journal_failures.inc()
+                self.trouble = str(error)
+                self.stuck_at = self._journal.head
+                self.stuck.set()
                 if since is None:
                     since = self._clock()
                     _log.warning("%s; keeping what comes in up to %d bytes, then listeners stop", error, self._bound)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _RETRY_LAST)
             else:
+                self.trouble = None
+                self.stuck.clear()
                 if since is not None:
                     _log.info("the journal can be written again, after %.1f s", (self._clock() - since) / SECOND)
                 return

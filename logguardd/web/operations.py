@@ -103,7 +103,7 @@ class Operations:
     def health(self) -> Health:
         """Return how the parts are; see control.Control."""
         components = {
-            "journal": Component("down", "it takes nothing at the moment") if self._intake.full else Component("up"),
+            "journal": self._taking(),
             "archive": Component("up")
             if self._archive.trouble is None
             else Component("degraded", self._archive.trouble),
@@ -113,7 +113,7 @@ class Operations:
             "limiter": self._limiter(),
             "firewall": self._firewall(),
         }
-        return Health(components["journal"].state == "up", components)
+        return Health(components["journal"].state != "down", components)
 
     def bans(self, *, past: bool = False) -> Sequence[Ban]:
         """Return bans, oldest first; see control.Control."""
@@ -168,6 +168,13 @@ class Operations:
                 if sample.name.endswith("_total"):
                     found[sample.labels["transport"]] = int(sample.value)
         return found
+
+    def _taking(self) -> Component:
+        if self._intake.trouble is not None:
+            return Component("down", self._intake.trouble)
+        if self._intake.full:
+            return Component("degraded", "more comes in than it can take: senders wait, datagrams are dropped")
+        return Component("up")
 
     def _limiter(self) -> Component:
         if self._breaker is None:

@@ -233,6 +233,41 @@ def test_an_outage_of_the_journal_loses_nothing(path: Path, caplog: pytest.LogCa
     assert "journal full" in caplog.text
 
 
+def test_what_waits_in_an_outage_is_numbered_as_the_journal_will_number_it(path: Path) -> None:
+    async def scenario() -> None:
+        async with opened(path) as journal:
+            await fill(journal)
+            head, clock = journal.head, Clock()
+            intake = Intake(journal, Metrics(), clock)
+            assert intake.trouble is None
+            last = intake.put(ORIGIN, framed("a" * 3_000_000, "b"))
+            await until(intake.stuck.is_set)
+            assert "journal full" in str(intake.trouble)
+            held = []
+            for number in range(5):
+                intake.put(OTHER, framed(f"c{number}", "d"))
+                last = intake.put(ORIGIN, framed(f"e{number}"))
+                clock.now += 20_000
+                held += intake.held(held[-1].offset + held[-1].count if held else 0)
+            # This one may still grow.
+            last = intake.put(ORIGIN, framed("f"))
+            assert held == intake.held(0)
+            assert [batch.offset for batch in held] == [
+                head,
+                *(head + 2 + n for n in (0, 2, 3, 5, 6, 8, 9, 11, 12, 14)),
+            ]
+            await drain(journal)
+            assert last is not None
+            await asyncio.wait_for(asyncio.shield(last), 20)
+            assert not intake.stuck.is_set()
+            assert intake.trouble is None
+            stored = [batch for batch in await everything(journal, head) if batch.frames != b"f"]
+            assert stored == held
+            await intake.close()
+
+    asyncio.run(scenario())
+
+
 def test_closing_writes_what_is_left(path: Path) -> None:
     async def scenario() -> None:
         async with opened(path) as journal:

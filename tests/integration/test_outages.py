@@ -157,3 +157,33 @@ def _send_until_killed(daemon: Daemon, first: int, seconds: float) -> int:
         pass
     killer.join()
     return first + 1_000_000
+
+
+def test_a_full_journal_never_stops_bans(postgres: PostgreSQL, make_daemon: Callable[..., Daemon]) -> None:
+    url = postgres.fresh_database()
+    daemon = make_daemon(POSTGRES.format(url=url) + '[journal]\nmax_size = "16MiB"\n')
+    daemon.start()
+    postgres.stop()
+    filler = b"".join(b"<13>Nov 20 10:00:00 web1 app[7]: %b%d\n" % (b"x" * 900, n) for n in range(20_000))
+    send_tcp(daemon.ports["tcp"], filler)
+    wait_until(lambda: daemon.http("/readyz")[0] == 503, what="the full journal")
+    assert daemon.request("GET", "/status")[1]["components"]["journal"]["state"] == "down"
+
+    send_tcp(daemon.ports["tcp"], failed_logins("198.18.0.1", 6) + failed_logins("198.18.0.2", 3))
+    wait_until(lambda: "198.18.0.1" in banned(daemon), what="a ban while the journal is full")
+
+    postgres.start()
+    wait_until(lambda: daemon.http("/readyz")[0] == 200, what="room in the journal")
+    send_tcp(daemon.ports["tcp"], failed_logins("198.18.0.2", 2))
+    wait_until(lambda: _rows(postgres, url) == 20_011, timeout=60, what="all stored")
+    wait_until(lambda: daemon.request("GET", "/status")[1]["detector"]["lag_messages"] == 0, what="all judged")
+    # What was judged from memory does not count again when it is read from the journal.
+    assert banned(daemon) == {"198.18.0.1"}
+    send_tcp(daemon.ports["tcp"], failed_logins("198.18.0.2", 1))
+    wait_until(lambda: "198.18.0.2" in banned(daemon), what="a ban by hits before and after")
+    assert daemon.stop() == 0
+    assert _rows(postgres, url) == 20_012
+
+
+def _rows(postgres: PostgreSQL, url: str) -> int:
+    return int(postgres.query("SELECT count(*) FROM logs", url)[0][0])
