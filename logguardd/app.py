@@ -38,15 +38,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from typing import Any
 
+    from logguardd.archive import Archive
     from logguardd.config.settings import Config
+    from logguardd.journal import Journal
+    from logguardd.limiter.memory import MemoryLimiter
     from logguardd.records import Ban, Network
 
 _LOG = logging.getLogger(__name__)
 
 #: Seconds that the first connection to the archive may hold up the start; it goes on in the background.
 _FIRST_CONNECTION = 3.0
-#: Seconds that the consumers get at the end to take what is in the journal already.
-_LAST_ROUND = 2.0
+#: Seconds from the beginning of the end for journaling what was received and for the consumers to take it, and for every
+#: part to close.
+_LAST_ROUND, _CLOSE = 3.5, 1.0
 #: What a reload cannot change, as the sections are in use.
 _FIXED = ("listen", "journal", "archive", "limiter", "firewall", "http")
 
@@ -296,13 +300,13 @@ class Daemon:
 
     async def stop(self) -> None:
         """Stop listening, take what was received, store what can be stored in time, close. Takes under 5 s."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _LAST_ROUND
         await asyncio.gather(*(listener.stop() for listener in self.listeners))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_ROUND):
-                await self.intake.close()
+        await self.intake.close(max(end - loop.time(), 0.0))  # not from outside: it says what it gives up
         if self._tasks:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_ROUND):
+                async with asyncio.timeout_at(end):
                     await self._caught_up()
         if hasattr(self, "web"):
             await self.web.stop()
@@ -314,10 +318,12 @@ class Daemon:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.shared is not None:
             await self.shared.stop()
-        for part in (self.limiter, self.archive, self.journal):
-            with contextlib.suppress(TimeoutError, UnavailableError):
-                async with asyncio.timeout(1.0):
-                    await part.close()
+        await asyncio.gather(*(self._close(part) for part in (self.limiter, self.archive, self.journal)))
+
+    async def _close(self, part: MemoryLimiter | Breaker | Archive | Journal) -> None:
+        with contextlib.suppress(TimeoutError, UnavailableError):
+            async with asyncio.timeout(_CLOSE):
+                await part.close()
 
     async def _caught_up(self) -> None:
         """Wait until both consumers have taken all that is in the journal, and the blacklist all bans."""

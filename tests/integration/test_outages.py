@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tests.servers.daemon import CHECKOUT, Daemon, send_tcp
@@ -187,3 +189,26 @@ def test_a_full_journal_never_stops_bans(postgres: PostgreSQL, make_daemon: Call
 
 def _rows(postgres: PostgreSQL, url: str) -> int:
     return int(postgres.query("SELECT count(*) FROM logs", url)[0][0])
+
+
+def test_a_stop_with_a_full_journal_says_what_is_given_up_in_time(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon('[archive]\nurl = "postgresql://nobody@127.0.0.1:1/db"\n[journal]\nmax_size = "16MiB"\n')
+    daemon.start()
+    lines = b"".join(b"<13>Nov 20 10:00:00 web1 app[7]: %06d %s\n" % (n, b"x" * 900) for n in range(1000))
+    with socket.create_connection(("127.0.0.1", daemon.ports["tcp"])) as stream:
+        stream.settimeout(2)
+        with suppress(TimeoutError):
+            while True:
+                stream.sendall(lines)
+        taken = daemon.metric("logguardd_messages_total")
+        journaled = daemon.metric("logguardd_journal_offset") - 1
+        assert 0 < journaled < taken
+        assert daemon.child is not None
+        output = daemon.child.log
+        started = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - started < 5
+    given_up = re.search(r"([0-9]+) messages given up: the journal could not be written", output.read_text())
+    assert given_up
+    # What the kernel still held of the connection is among them.
+    assert int(given_up[1]) >= taken - journaled
