@@ -43,7 +43,7 @@ class Strict(PostgreSQL):
     """Passwords over TCP, the system user's name by the socket, as Debian's packages set it up."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(fsync="off")
         self.folder.chmod(0o755)  # for the socket
         self.start()
         super().query("ALTER ROLE postgres PASSWORD 'the admin''s: /@#%'")

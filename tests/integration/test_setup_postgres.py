@@ -260,4 +260,5 @@ def test_the_grants_are_those_of_the_migrations() -> None:
     found = " ".join(module.grants())
     for name in ("logs", "blacklist", "journal_offsets", "logguardd_make_partition(date)"):
         assert name in found
-    assert len(module.grants()) == 6
+    named = [line for each in load("postgres") for line in each.sql.splitlines() if line.startswith("--   GRANT ")]
+    assert len(module.grants()) == len(named) > 1
