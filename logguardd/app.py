@@ -70,10 +70,15 @@ async def _run(settings: Config, on_ready: Callable[[], None]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # Early ones wait: by its default, SIGHUP would end the daemon.
+    hung_up = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     try:
         await daemon.start()
         _spare_the_collector()
         loop.add_signal_handler(signal.SIGHUP, daemon.hang_up)
+        if hung_up.is_set():
+            daemon.hang_up()
         notify.ready(f"receiving at {daemon.places()}")
         on_ready()
         await stop.wait()
@@ -265,7 +270,10 @@ class Daemon:
             for line in str(error).split("\n"):
                 _LOG.error("%s", line)
             _LOG.error("reload: the old configuration stays in force")
-        notify.ready(f"receiving at {self.places()}")
+        except Exception:  # noqa: BLE001 - a bug must not leave systemd waiting
+            _LOG.exception("reload")
+        finally:
+            notify.ready(f"receiving at {self.places()}")
 
     async def reload(self) -> str:
         """Read configuration, rules and certificates again; return what is in force in a line.

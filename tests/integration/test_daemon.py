@@ -187,6 +187,18 @@ def test_sighup_reloads_rules_without_dropping_a_connection_and_a_bad_file_chang
     assert daemon.stop() == 0
 
 
+def test_sighup_during_the_start_is_answered_after_it(make_daemon: Callable[..., Daemon]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        daemon = make_daemon(f'[archive]\nurl = "postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x"\n')
+        daemon.start(ready=False)
+        # It waits for the archive now, which takes the connection and says nothing.
+        wait_until(lambda: (daemon.folder / "journal.db-wal").exists(), what="the open journal")
+        daemon.child.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "reloaded: " in daemon.child.output(), timeout=30, what="the reload")
+        assert daemon.request("GET", "/status")[0] == 200
+        assert daemon.stop() == 0
+
+
 def test_sigterm_stores_what_was_sent_and_ends_within_five_seconds(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.start()

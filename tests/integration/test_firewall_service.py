@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -69,6 +70,16 @@ def test_bans_outlive_the_service_and_the_next_one_takes_over(netns: Netns, serv
     holds(netns, "192.0.2.1", "192.0.2.2 22")
     connection.greet(ban("192.0.2.1"), ban("192.0.2.3"))
     holds(netns, "192.0.2.1", "192.0.2.3")
+
+
+def test_sighup_does_not_end_it(netns: Netns, server: FeedServer, start) -> None:
+    child = start("--backend", "nftables")
+    connection = server.accept().greet(ban("192.0.2.1"))
+    holds(netns, "192.0.2.1")
+    child.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "nothing to reload" in child.output(), what="its answer")
+    connection.send(feed.change([ban("192.0.2.2")]))
+    holds(netns, "192.0.2.1", "192.0.2.2")
 
 
 def test_configuration_names_backend_output_and_control_socket(
