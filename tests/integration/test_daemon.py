@@ -192,7 +192,7 @@ def test_sighup_during_the_start_is_answered_after_it(make_daemon: Callable[...,
         daemon = make_daemon(f'[archive]\nurl = "postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x"\n')
         daemon.start(ready=False)
         # It waits for the archive now, which takes the connection and says nothing.
-        wait_until(lambda: (daemon.folder / "journal.db-wal").exists(), what="the open journal")
+        wait_until((daemon.folder / "journal.db-wal").exists, what="the open journal")
         daemon.child.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "reloaded: " in daemon.child.output(), timeout=30, what="the reload")
         assert daemon.request("GET", "/status")[0] == 200
