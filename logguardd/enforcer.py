@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from logguardd.book import EVICTED
@@ -31,6 +32,8 @@ _LOG = logging.getLogger(__name__)
 LOADED = 200_000
 #: Bans made or ended at once that have a line in the log each.
 LOGGED = 20
+#: Bans that wait for the blacklist at most; beyond, the oldest are not stored.
+UNSAVED = 500_000
 #: Seconds between two tries to store bans.
 RETRY = 1.0
 
@@ -134,6 +137,7 @@ class Enforcer:
         expired = self._book.expire(self._clock())
         if expired:
             self._to_end |= {ban.key: ban for ban in expired}
+            self._bound()
             self._work.set()
             self.version += 1
             self._metrics.bans_active.set(len(self._book))
@@ -244,11 +248,22 @@ class Enforcer:
             if not stored:
                 self._to_save[ban.key] = ban
         self._to_end |= {ban.key: ban for ban in removed}
+        self._bound()
         self._work.set()
         self.version += 1
         self._metrics.bans_active.set(len(self._book))
         for publisher in self.publishers if ours else ():
             publisher.publish(added, share)
+
+    def _bound(self) -> None:
+        """Give up storing the oldest bans where the blacklist has been away for too many."""
+        for waiting in (self._to_save, self._to_end):
+            lost = len(waiting) - UNSAVED
+            if lost > 0:
+                for key in list(islice(waiting, lost)):
+                    del waiting[key]
+                _LOG.error("%d changes of bans will not be in the blacklist: it has been away for too long", lost)
+                self._metrics.dropped.labels("ban-unsaved").inc(lost)
 
     def _prevent(self, ban: Ban, reason: str, now: int) -> None:
         """Count a ban that must not be; say so once a minute for each."""

@@ -19,7 +19,9 @@ class Metrics:
         r = self.registry
         self.messages = Counter("logguardd_messages", "Messages received.", ["transport"], registry=r)
         self.bytes = Counter("logguardd_received_bytes", "Bytes of messages received.", ["transport"], registry=r)
-        self.dropped = Counter("logguardd_dropped", "Frames dropped, by reason.", ["reason"], registry=r)
+        self.dropped = Counter(
+            "logguardd_dropped", "Messages dropped, and bans (ban-*), by reason.", ["reason"], registry=r
+        )
         self.truncated = Counter("logguardd_truncated", "Messages kept truncated at max_message.", registry=r)
         self.connections = Gauge("logguardd_connections", "Open connections.", ["transport"], registry=r)
         self.connections_opened = Counter(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from logguardd import enforcer
 from logguardd.allowlist import Allowlist
 from logguardd.archive.postgres import PostgresArchive
 from logguardd.book import BanBook
@@ -149,6 +150,22 @@ def test_what_the_blacklist_could_not_take_is_kept_newest_state_first(postgres: 
         postgres.start()
         await scene.enforcer.store()
         assert postgres.query(BLACKLIST, url) == [["203.0.113.1", "0", "1", "f"], ["203.0.113.2", "0", "1", "t"]]
+
+    play(url, act)
+
+
+def test_what_waits_for_the_blacklist_is_bounded(postgres: PostgreSQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enforcer, "UNSAVED", 3)
+    url = postgres.fresh_database()
+
+    async def act(scene: Scene) -> None:
+        await scene.archive.open()
+        for number in range(5):
+            scene.enforcer.begin([ban(f"203.0.113.{number}")])
+        assert scene.metrics.registry.get_sample_value("logguardd_dropped_total", {"reason": "ban-unsaved"}) == 2
+        await scene.enforcer.store()
+        assert [row[0] for row in postgres.query(BLACKLIST, url)] == [f"203.0.113.{number}" for number in (2, 3, 4)]
+        assert len(scene.book) == 5
 
     play(url, act)
 
