@@ -14,6 +14,7 @@ import pytest
 from logguardd import pki
 from tests.integration.setups import configuration, logguardctl
 from tests.servers.process import Child, free_port, need, need_root, wait_until
+from tests.servers.rsyslog import OWN_MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,8 +52,8 @@ class Machine:
         """Start rsyslogd with what lies in /etc/rsyslog.d."""
         conf = self.folder / "rsyslog.conf"
         conf.write_text(
-            f'global(workDirectory="{self.folder}/spool")\n'
-            f'module(load="imuxsock" SysSock.Use="off")\ninput(type="imuxsock" Socket="{self.folder}/log.sock")\n'
+            OWN_MESSAGES.replace("{folder}", f"{self.folder}/spool")
+            + f'module(load="imuxsock" SysSock.Use="off")\ninput(type="imuxsock" Socket="{self.folder}/log.sock")\n'
             'include(file="/etc/rsyslog.d/*.conf")\n'
         )
         self.child = Child(

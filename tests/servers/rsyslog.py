@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+#: What rsyslogd says of itself must not go to syslog(3), its default: where there is no /dev/log that opens and closes a
+#: descriptor for each message, and rsyslogd's OpenSSL driver closes its own twice (rsyslog pull request 6375): it may
+#: read from such a one, and hang.
+OWN_MESSAGES = """
+global(workDirectory="{folder}" processInternalMessages="on")
+if $inputname == "rsyslogd" then {
+    action(type="omfile" file="{folder}/internal.log")
+    stop
+}
+"""
+
+
 class Rsyslogd:
     """rsyslogd in the foreground with a configuration of the test's; it may read from a socket of its own.
 
@@ -25,7 +37,7 @@ class Rsyslogd:
         self.folder = folder
         self.folder.mkdir(exist_ok=True)
         self.conf = folder / "rsyslog.conf"
-        self.conf.write_text(f'global(workDirectory="{folder}")\n' + config.replace("{folder}", str(folder)))
+        self.conf.write_text((OWN_MESSAGES + config).replace("{folder}", str(folder)))
         self.child: Child | None = None
 
     def start(self) -> None:
