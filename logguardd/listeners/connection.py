@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, cast
 
 from logguardd.framing import Framer
@@ -17,7 +18,7 @@ WINDOW_FULL = 2
 UNREAD_ANSWERS = 4
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """One connection: admitted or refused, read while there is room; what the bytes mean is a subclass's matter."""
 
     def __init__(self, listener: StreamListener) -> None:
@@ -132,13 +133,13 @@ class Connection(asyncio.Protocol):
             self._finished = True
             self._ended(self._origin)
 
+    @abstractmethod
     def _take(self, origin: Origin, data: bytes) -> None:
         """Make frames of the bytes and put them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ended(self, origin: Origin) -> None:
         """Deal with what the end of the stream, or our closing it, leaves unfinished."""
-        raise NotImplementedError
 
 
 class SyslogConnection(Connection):
