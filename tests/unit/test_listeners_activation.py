@@ -9,6 +9,7 @@ import pytest
 from logguardd.errors import ConfigError
 from logguardd.listeners.activation import Inherited
 from logguardd.listeners.sockets import bind
+from tests.servers.process import free_port
 
 DGRAM, STREAM = socket.SOCK_DGRAM, socket.SOCK_STREAM
 
@@ -34,15 +35,15 @@ class Passed:
         return Inherited.from_environment(self.environ, self.first)
 
 
-def udp():
+def udp(port=0):
     made = socket.socket(socket.AF_INET, DGRAM)
-    made.bind(("127.0.0.1", 0))
+    made.bind(("127.0.0.1", port))
     return made
 
 
-def tcp(*, listening=True):
+def tcp(port=0, *, listening=True):
     made = socket.socket(socket.AF_INET, STREAM)
-    made.bind(("127.0.0.1", 0))
+    made.bind(("127.0.0.1", port))
     if listening:
         made.listen()
     return made
@@ -158,8 +159,8 @@ def test_a_socket_at_the_very_address_is_taken_without_being_named(kind):
 
 
 def test_a_socket_at_another_address_or_of_another_kind_is_left():
-    datagram, stream = udp(), tcp()
-    ports = {DGRAM: stream.getsockname()[1], STREAM: datagram.getsockname()[1]}
+    ports = {kind: free_port(kind) for kind in (DGRAM, STREAM)}
+    datagram, stream = udp(ports[STREAM]), tcp(ports[DGRAM])
     inherited = Passed(datagram, stream, names="d:s").inherited()
     for kind, port in ports.items():
         (own,) = opened([f"127.0.0.1:{port}"], kind, inherited)

@@ -13,6 +13,7 @@ from logguardd.errors import ConfigError
 from logguardd.listeners import sockets
 from logguardd.listeners.activation import Inherited
 from logguardd.listeners.sockets import Activated, Address, bind, parse, receive_buffer, shown_address
+from tests.servers.process import free_port
 
 DGRAM, STREAM = socket.SOCK_DGRAM, socket.SOCK_STREAM
 
@@ -117,9 +118,7 @@ def test_an_address_in_use_names_the_tool_that_tells_by_whom(kind, table):
 
 def test_when_one_fails_none_stays_open():
     (taken,) = opened(["127.0.0.1:0"], STREAM)
-    (free,) = opened(["127.0.0.1:0"], STREAM)
-    port = free.getsockname()[1]
-    free.close()
+    port = free_port(STREAM)
     with taken:
         with pytest.raises(ConfigError):
             opened([f"127.0.0.1:{port}", f"127.0.0.1:{taken.getsockname()[1]}"], STREAM)
