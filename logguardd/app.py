@@ -32,6 +32,7 @@ from logguardd.outage import judge_held
 from logguardd.upkeep import Upkeep
 from logguardd.web import Web
 from logguardd.web.followers import Followers
+from logguardd.web.inquiry import Inquiry
 from logguardd.web.operations import Operations
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ class Daemon:
             judge=self.judge,
             book=self.book,
             enforcer=self.enforcer,
+            inquiry=Inquiry(book=self.book, enforcer=self.enforcer, judge=self.judge, archive=self.archive, clock=now),
             followers=self.followers,
             printing=self.printing,
             shared=self.shared,

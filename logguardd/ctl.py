@@ -106,6 +106,22 @@ def bans(options: _Options, address: str | None, *, past: bool, as_json: bool) -
 
 @command.command()
 @click.argument("address")
+@click.option("--port", type=click.IntRange(0, 65535), help="Only what concerns this destination port.")
+@_json
+@click.pass_obj
+def why(options: _Options, address: str, port: int | None, *, as_json: bool) -> None:
+    """Say why ADDRESS is banned, or why not.
+
+    Shown are its bans, in force and past; how many hits each jail has counted within its window, and how many it allows;
+    what protects it from bans; and the messages that came last about it.
+    """
+    query = {} if port is None else {"port": str(port)}
+    content = options.client().ask("GET", "why", address, query=query)
+    _show(content, as_json, lambda: tables.why(content))
+
+
+@command.command()
+@click.argument("address")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Only this destination port  [default: all]")
 @click.option(
     "--for",
@@ -195,6 +211,36 @@ def test_rules(options: _Options, files: tuple[str, ...], *, verbose: bool, as_j
     from logguardd import rule_commands  # noqa: PLC0415 - as above
 
     rule_commands.test_rules(options.config(), files, verbose=verbose, as_json=as_json)
+
+
+@command.command()
+@click.option(
+    "--since",
+    default="24h",
+    show_default=True,
+    metavar="TIME",
+    help="2h (that long ago), 2026-11-20 or 2026-11-20T14:00.",
+)
+@click.option("--until", metavar="TIME", help="The end, likewise  [default: now]")
+@click.option(
+    "--from", "source", type=click.Choice(["journal", "archive"]), default="journal", show_default=True,
+    help="Where the messages are; the archive keeps them for longer.",
+)  # fmt: skip
+@click.option("--rules", "files", multiple=True, metavar="PATH", help="Rules to try instead of the configured ones.")
+@_json
+@click.pass_obj
+def replay(
+    options: _Options, since: str, until: str | None, source: str, files: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Show whom these rules and jails would have banned.
+
+    What was received is read again from the journal or the archive and judged with the configured rules, jails and
+    allowlist (those of another --config, to try jails), on the time of receipt. The daemon is not asked, and nobody is
+    banned.
+    """
+    from logguardd import replay_command  # noqa: PLC0415 - as above
+
+    replay_command.replay(options.config(), files, source, since=since, until=until, as_json=as_json)
 
 
 command.add_command(setup)

@@ -125,6 +125,21 @@ def keys_of(ban: Ban, jails: Iterable[Jail]) -> list[str]:
     return [hits_key(jail, target, port) for jail, port in ports.items()]
 
 
+def groups_of(jails: Iterable[Jail], address: str, ports: Iterable[int]) -> list[Group]:
+    """Return the groups, without hits, that each jail counts hits of an address under: for all ports or for each."""
+    every = tuple(ports)
+    prefixes: dict[tuple[str, int], str] = {}
+    found = []
+    for jail in jails:
+        six = jail.ipv6_prefix != _SINGLE and ":" in address
+        target = _prefix(prefixes, address, jail.ipv6_prefix) if six else address
+        found += [
+            Group(jail, target, port, Tally(hits_key(jail.name, target, port), jail.window, jail.threshold, ()), [])
+            for port in (every if "port" in jail.group_by else (0,))
+        ]
+    return found
+
+
 def tally(jails: Sequence[Jail], hits: Iterable[Hit], journal_id: str) -> list[Group]:
     """Group hits (of one or more batches, in journal order) by jail, network and port, ready for the limiter.
 

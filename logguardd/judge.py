@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from logguardd import jails as counting
 from logguardd.evidence import Evidence
 from logguardd.records import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from logguardd.allowlist import Allowlist
     from logguardd.book import BanBook
     from logguardd.consumers import Parsed
     from logguardd.detection import Detector
-    from logguardd.enforcer import Enforcer
-    from logguardd.jails import Jail
+    from logguardd.jails import Group, Jail
     from logguardd.limiter import Limiter
     from logguardd.metrics import Metrics
     from logguardd.records import Ban, Hit
+
+
+class Court(Protocol):
+    """Who puts bans into force: enforcer.Enforcer, and a replay, which only notes them."""
+
+    def begin(self, bans: Iterable[Ban]) -> list[Ban]:
+        """Put bans into force, except of what is protected or banned already; return those made."""
 
 
 class Judge:
@@ -33,7 +39,7 @@ class Judge:
         limiter: Limiter,
         allowlist: Allowlist,
         book: BanBook,
-        enforcer: Enforcer,
+        enforcer: Court,
         metrics: Metrics,
         journal_id: str,
         clock: Callable[[], int],
@@ -76,6 +82,12 @@ class Judge:
                 bans.append(counting.ban(group, verdict, times, self._evidence.of(group)))
         if bans:
             self._observe(self._enforcer.begin(bans))
+
+    async def standing(self, address: str, ports: Iterable[int]) -> list[tuple[Group, int]]:
+        """Return what every jail counts of an address (for all ports, or for each of these) and how many hits there are."""
+        groups = counting.groups_of(self._jails, address, ports)
+        hits = await self._limiter.hits([group.tally for group in groups], self._clock())
+        return list(zip(groups, hits, strict=True))
 
     async def forget(self, bans: Sequence[Ban]) -> None:
         """Forget the hits of these bans' networks, in every jail, so that the next one does not ban again at once."""

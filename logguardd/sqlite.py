@@ -183,6 +183,24 @@ def create(path: Path, what: str, mode: int = 0o640) -> None:
         raise ConfigError(f"{message}; the file and its folder must be writable by the daemon's user") from error
 
 
+def recognise(connection: sqlite3.Connection, application_id: int, what: str, path: Path) -> None:
+    """Raise errors.ConfigError unless the file is what its application_id says; changes nothing."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != application_id:
+        raise ConfigError(f"{what}: {path}: not a logguardd {what}")
+
+
+def readable(path: Path, what: str) -> None:
+    """Raise errors.ConfigError unless the file is there and may be read, as SQLite would make it where it is missing.
+
+    Not for a process that has the file open: see ``create``.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        hint = "; it is the daemon's (try sudo)" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"{what}: {path}: {error.strerror}{hint}") from error
+
+
 def claim(connection: sqlite3.Connection, application_id: int, what: str, path: Path) -> bool:
     """Return whether the file is new; raise errors.ConfigError if it holds another program's tables.
 

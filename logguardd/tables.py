@@ -95,6 +95,44 @@ def bans(items: Sequence[Mapping[str, Any]]) -> Table:
     return table(("address", "port", "jail", "since", "left", "count", "reason"), rows)
 
 
+def why(content: Mapping[str, Any]) -> list[str | Table]:
+    """Return what ``logguardctl why`` shows: a sentence, its reason, and tables of bans, counts and messages."""
+    address, found = content["address"], content["bans"]
+    if content["banned"]:
+        ban = next(item for item in found if item["active"])
+        where = f"port {ban['port']}" if ban["port"] else "all ports"
+        left = "for ever" if ban["until"] is None else f"for {span(ban['remaining_seconds'])} more"
+        first = f"{address} is banned on {where}, {left}: {ban['reason']}"
+    elif content["protected"]:
+        first = f"{address} is never banned: {content['protected']}"
+    else:
+        first = f"{address} is not banned."
+    shown: list[str | Table] = [printable(first)]
+    if content["archive"]:
+        shown.append(printable(f"The archive does not tell its messages: {content['archive']}"))
+    if found:
+        shown.append(bans(found))
+    counting = [
+        (
+            item["jail"],
+            item["network"],
+            str(item["port"] or "all"),
+            item["hits"],
+            f"{item['threshold']:,} in {span(item['window_seconds'])}",
+        )
+        for item in content["counting"]
+    ]
+    shown.append(table(("jail", "counts together", "port", "hits now", "allowed"), counting))
+    if content["messages"]:
+        columns = ("received", "host", "program", "rule", "message")
+        lines = [
+            (moment(item["received"]), item["sender"], item["program"] or "-", item["rule"] or "-", item["message"])
+            for item in content["messages"]
+        ]
+        shown.append(table(columns, lines))
+    return shown
+
+
 def status(content: Mapping[str, Any]) -> list[Table]:
     """Return the tables of ``logguardctl status``: the components, the plain values, and one for each mapping."""
     shown: list[Table] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from logguardd.archive.rows import Row
+    from logguardd.archive.rows import About, Received, Row
     from logguardd.records import Ban
 
 
@@ -40,6 +40,18 @@ class Archive(Protocol):
 
     async def end_bans(self, bans: Sequence[Ban]) -> None:
         """Mark bans as no longer active (expired or unbanned)."""
+
+    async def about(self, address: str, limit: int) -> list[About]:
+        """Return the ``limit`` newest messages with this remote address, newest first."""
+
+    async def look(self) -> None:
+        """Check that the archive is there, changing nothing: what a program beside the daemon does instead of ``open``.
+
+        Raises errors.ConfigError or UnavailableError.
+        """
+
+    async def received(self, first: int, last: int, limit: int) -> list[Received]:
+        """Return what was received from ``first`` on and before ``last``, in order, at most ``limit`` messages of it."""
 
     async def maintain(self, now: int) -> int:
         """Make partitions ahead and drop what is older than retention; return how many days were dropped."""

@@ -21,13 +21,13 @@ import asyncpg
 from logguardd.archive import bans as banned
 from logguardd.archive.migrations import load, pending
 from logguardd.archive.partitions import Partitions
-from logguardd.archive.rows import COLUMNS, CREATED_AT, harmless
+from logguardd.archive.rows import COLUMNS, CREATED_AT, About, Received, harmless
 from logguardd.archive.session import REFUSED, Session
 from logguardd.errors import ConfigError, UnavailableError
 from logguardd.records import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from logguardd.archive.rows import Row
     from logguardd.records import Ban
@@ -59,6 +59,7 @@ class PostgresArchive:
         self._retention = retention
         self._writing = Session(url)  # messages have a connection of their own: a ban never waits behind a COPY
         self._other = Session(url)
+        self._reading = Session(url)  # questions may take long, and are seldom asked
         self._partitions = Partitions(self._other)
         self._next: dict[str, int] = {}
 
@@ -194,6 +195,40 @@ class PostgresArchive:
                 [(banned.address(ban.network), ban.port, ban.since) for ban in _by_key(bans)],
             )
 
+    async def about(self, address: str, limit: int) -> list[About]:
+        """Return the ``limit`` newest messages with this remote address, newest first."""
+        async with self._asking() as connection:
+            found = await connection.fetch(
+                "SELECT created_at, client_id, service_name, rule, action, destination_port, message FROM logs "
+                "WHERE source_ip = $1 ORDER BY created_at DESC, id DESC LIMIT $2",
+                address,
+                limit,
+            )
+        return [About(*row) for row in found]
+
+    async def look(self) -> None:
+        """Check that the server and the tables are there; for programs beside the daemon."""
+        async with self._asking() as connection:
+            await connection.execute("SELECT FROM logs LIMIT 0")
+
+    async def received(self, first: int, last: int, limit: int) -> list[Received]:
+        """Return what was received from ``first`` on and before ``last``, in order, at most ``limit`` messages of it."""
+        async with self._asking() as connection:
+            found = await connection.fetch(
+                "SELECT created_at, origin, raw_log FROM logs WHERE created_at >= $1 AND created_at < $2 "
+                "ORDER BY created_at, id LIMIT $3",
+                first,
+                last,
+                limit,
+            )
+        return [Received(*row) for row in found]
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[Any]:
+        """Give a connection to one question."""
+        async with self._reading.use() as connection, connection.transaction(readonly=True):
+            yield connection
+
     async def maintain(self, now: int) -> int:
         """Make partitions ahead, drop days and past bans older than retention; return how many days were dropped.
 
@@ -210,6 +245,7 @@ class PostgresArchive:
         """Close the connections."""
         await self._writing.close()
         await self._other.close()
+        await self._reading.close()
 
 
 async def _version(connection: Any) -> int:

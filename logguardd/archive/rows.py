@@ -8,7 +8,7 @@ the server stores, for 310,000 against 260,000 rows/s, and has no escaping to ge
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from logguardd.severity import SEVERITIES
 
@@ -33,6 +33,26 @@ Row = tuple[
 
 #: Where this stands in a row.
 CREATED_AT: Final = 11
+
+
+class Received(NamedTuple):
+    """What of a stored message tells how it came: the receive time, the origin as text (str of Origin), the whole frame."""
+
+    received_at: int
+    origin: str
+    raw: str
+
+
+class About(NamedTuple):
+    """A stored message that is about an address; ``port`` is the destination port, ``action`` the rule's tags."""
+
+    received_at: int
+    client_id: str
+    service_name: str | None
+    rule: str | None
+    action: str | None
+    port: int | None
+    message: str
 
 
 def rows(batch: Batch, records: Sequence[Record], matches: Sequence[Match | None]) -> list[Row]:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from logguardd.archive import bans as banned
 from logguardd.archive.iso import format_time, format_times, parse_time
 from logguardd.archive.migrations import load, pending
-from logguardd.archive.rows import COLUMNS, CREATED_AT, harmless
+from logguardd.archive.rows import COLUMNS, CREATED_AT, About, Received, harmless
 from logguardd.errors import UnavailableError
 from logguardd.records import SECOND
-from logguardd.sqlite import Connection, claim, create, give_back, transaction
+from logguardd.sqlite import Connection, claim, create, give_back, readable, recognise, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +61,7 @@ class SqliteArchive:
         self._path = path
         self._retention = retention
         self._connection = Connection(path, "archive", _PRAGMAS)
+        self._reading = Connection(path, "archive", ("query_only = ON",))
         self._next: dict[str, int] = {}
 
     async def open(self) -> None:
@@ -160,6 +161,38 @@ class SqliteArchive:
 
         await self._connection.run(work)
 
+    async def about(self, address: str, limit: int) -> list[About]:
+        """Return the ``limit`` newest messages with this remote address, newest first."""
+
+        def work(connection: sqlite3.Connection) -> list[About]:
+            found = connection.execute(
+                "SELECT created_at, client_id, service_name, rule, action, destination_port, message FROM logs "
+                "WHERE source_ip = ? ORDER BY created_at DESC, id DESC LIMIT ?",
+                (address, limit),
+            )
+            return [About(parse_time(at), *rest) for at, *rest in found]
+
+        return await self._reading.run(work)
+
+    async def look(self) -> None:
+        """Check that the file is there and an archive; for programs beside the daemon. Raises errors.ConfigError."""
+        readable(self._path, "archive")
+        check = partial(recognise, application_id=_APPLICATION, what="archive", path=self._path)
+        await self._reading.run(check, opening=True)
+
+    async def received(self, first: int, last: int, limit: int) -> list[Received]:
+        """Return what was received from ``first`` on and before ``last``, in order, at most ``limit`` messages of it."""
+
+        def work(connection: sqlite3.Connection) -> list[Received]:
+            found = connection.execute(
+                "SELECT created_at, origin, raw_log FROM logs WHERE created_at >= ? AND created_at < ? "
+                "ORDER BY created_at, id LIMIT ?",
+                (format_time(first), format_time(last), limit),
+            )
+            return [Received(parse_time(at), *rest) for at, *rest in found]
+
+        return await self._reading.run(work)
+
     async def maintain(self, now: int) -> int:
         """Delete days and past bans older than retention, in bounded steps; return how many days were dropped."""
         before = (now - self._retention) // _DAY
@@ -174,6 +207,7 @@ class SqliteArchive:
     async def close(self) -> None:
         """Close the file."""
         await self._connection.close()
+        await self._reading.close()
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

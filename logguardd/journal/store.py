@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: "logj": marks the file as ours (PRAGMA application_id).
-_APPLICATION = 0x6C6F676A
+APPLICATION = 0x6C6F676A
 _FORMAT = 1
 
 #: The most that one transaction deletes, so that appends never wait long behind it (a few tens of milliseconds).
@@ -76,7 +76,7 @@ class Store:
 
         Raises errors.ConfigError for a file that is not to be used.
         """
-        if claim(connection, _APPLICATION, "journal", self._path):
+        if claim(connection, APPLICATION, "journal", self._path):
             with transaction(connection):
                 for statement in _SCHEMA.split(";")[:-1]:
                     connection.execute(statement)

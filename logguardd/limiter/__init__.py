@@ -29,6 +29,12 @@ class Limiter(Protocol):
     async def count(self, tallies: Sequence[Tally]) -> list[Verdict]:
         """Count the marks of every tally and return a verdict for each, in order; raise errors.UnavailableError."""
 
+    async def hits(self, tallies: Sequence[Tally], now: int) -> list[int]:
+        """Return how many hits (threshold + 1 at most) each key has in the window that ends at ``now``; count nothing.
+
+        The tallies' marks are left out. Raises errors.UnavailableError.
+        """
+
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop what is counted under the keys (after an operator's unban)."""
 

@@ -70,6 +70,15 @@ class Breaker:
                 self._failed(error)
         return await self._fallback.count(tallies)
 
+    async def hits(self, tallies: Sequence[Tally], now: int) -> list[int]:
+        """Return how many hits each key has in the window that ends at ``now``, where hits are counted now."""
+        if self._state == "closed":
+            try:
+                return await self._primary.hits(tallies, now)
+            except UnavailableError as error:
+                self._failed(error)
+        return await self._fallback.hits(tallies, now)
+
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop what is counted under the keys; in the primary as soon as it is there."""
         await self._fallback.forget(keys)

@@ -130,6 +130,15 @@ class MemoryLimiter:
         if self._evictions is not None:
             self._evictions.inc(before - self._members)
 
+    async def hits(self, tallies: Sequence[Tally], now: int) -> list[int]:
+        """Return how many hits each key has in the window that ends at ``now``; count nothing."""
+        found = []
+        for key, window, _, _ in tallies:
+            group = self._groups.get(window)
+            kept = group.get(key, ()) if group is not None else ()
+            found.append(sum(time > now - window for time, _ in kept))
+        return found
+
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop what is counted under the keys."""
         for group in self._groups.values():

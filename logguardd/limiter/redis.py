@@ -60,6 +60,13 @@ class RedisLimiter:
             raise UnavailableError(f"Redis at {self._server.name}: its answer is not our script's")
         return numbers
 
+    async def hits(self, tallies: Sequence[Tally], now: int) -> list[int]:
+        """Return how many hits each key has in the window that ends at ``now``; raise errors.UnavailableError."""
+        return [
+            int(await self._server.reach(self._server.execute("ZCOUNT", key, now - window + 1, "+inf")))
+            for key, window, _, _ in tallies
+        ]
+
     async def forget(self, keys: Sequence[str]) -> None:
         """Drop what is counted under the keys; raise errors.UnavailableError."""
         for start in range(0, len(keys), _TALLIES):

@@ -66,6 +66,13 @@ class Control(Protocol):
     def bans(self, *, past: bool = False) -> Sequence[Ban]:
         """Return the bans in force, with ``past`` also those that ended and are still remembered; oldest first."""
 
+    async def why(self, address: str, port: int | None) -> Mapping[str, object]:
+        """Return what is known of an address (with ``port`` only of that destination port), ready for JSON.
+
+        "banned", "protected" (why it never will be, or null), "bans" in force and past, "counting" (what each jail has
+        counted within its window), "messages" (the newest ones), "archive" (what kept it from telling those, or null).
+        """
+
     async def ban(self, request: BanRequest) -> Ban:
         """Ban, or change the ban of the same network and port; raise ProtectedError if it must never be banned."""
 
@@ -82,8 +89,8 @@ def ban_json(ban: Ban, now: int) -> dict[str, object]:
         "network": network_text(ban.network),
         "port": ban.port,
         "jail": ban.jail,
-        "since": _stamp(ban.since),
-        "until": None if ban.until is None else _stamp(ban.until),
+        "since": stamp(ban.since),
+        "until": None if ban.until is None else stamp(ban.until),
         "remaining_seconds": None if ban.until is None else max(0, (ban.until - now) // SECOND),
         "active": ban.active(now),
         "count": ban.count,
@@ -92,6 +99,7 @@ def ban_json(ban: Ban, now: int) -> dict[str, object]:
     }
 
 
-def _stamp(microseconds: int) -> str:
+def stamp(microseconds: int) -> str:
+    """Return a time in RFC 3339, UTC, to the millisecond."""
     moment = datetime.fromtimestamp(min(microseconds, _LAST) / SECOND, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -50,6 +50,7 @@ class ControlRoutes:
         application = web.Application(client_max_size=MAX_BODY, middlewares=[json_errors])
         application.router.add_get("/status", self.status, allow_head=False)
         application.router.add_get("/bans", self.bans, allow_head=False)
+        application.router.add_get("/why/{address:.+}", self.why, allow_head=False)
         application.router.add_post("/bans", self.ban)
         application.router.add_delete("/bans", self.unban)
         application.router.add_delete("/bans/{network:.+}", self.unban)
@@ -73,6 +74,15 @@ class ControlRoutes:
             parts += [json.dumps(ban_json(ban, now), default=str) for ban in found[start : start + _SLICE]]
             await asyncio.sleep(0)
         return web.Response(text=f'{{"bans": [{", ".join(parts)}]}}\n', content_type="application/json")
+
+    async def why(self, request: web.Request) -> web.StreamResponse:
+        """GET /why/ADDRESS: what is known of an address, with ``port`` only of that destination port."""
+        query = _query(request, "port")
+        port = _port(query["port"]) if "port" in query else None
+        network = _network("address", request.match_info["address"], allowed="one address")
+        if network.prefixlen != network.max_prefixlen:
+            raise ConfigError(f"address: {network_text(network)} is a network; allowed: one address")
+        return answer(await self._control.why(str(network.network_address), port))
 
     async def ban(self, request: web.Request) -> web.StreamResponse:
         """POST /bans."""
@@ -193,14 +203,14 @@ def _duration(raw: object) -> int | None:
     return microseconds
 
 
-def _network(key: str, raw: object) -> Network:
+def _network(key: str, raw: object, *, allowed: str = 'an address, or a network such as "192.0.2.0/24"') -> Network:
     try:
         if not isinstance(raw, str) or "%" in raw:
             raise ValueError(raw)  # noqa: TRY301
         network: Network = ip_network(raw)
     except ValueError:
         what = shown(raw) if raw is not None else "it is missing"
-        raise ConfigError(f'{key}: {what}; allowed: an address, or a network such as "192.0.2.0/24"') from None
+        raise ConfigError(f"{key}: {what}; allowed: {allowed}") from None
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped is not None:
         raise ConfigError(f"{key}: {shown(raw)} is an IPv4 address in IPv6; allowed: {mapped}")

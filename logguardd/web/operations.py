@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from logguardd.limiter.shared_bans import SharedBans
     from logguardd.metrics import Metrics
     from logguardd.web.followers import Followers
+    from logguardd.web.inquiry import Inquiry
 
 #: The jail of bans that an operator made.
 BY_HAND = "manual"
@@ -46,6 +47,7 @@ class Operations:
         judge: Judge,
         book: BanBook,
         enforcer: Enforcer,
+        inquiry: Inquiry,
         followers: Followers,
         printing: Printing | None,
         shared: SharedBans | None,
@@ -64,6 +66,7 @@ class Operations:
         self._judge = judge
         self._book = book
         self._enforcer = enforcer
+        self._inquiry = inquiry
         self._followers = followers
         self._printing = printing
         self._shared = shared
@@ -119,6 +122,10 @@ class Operations:
         """Return bans, oldest first; see control.Control."""
         found = self._book.snapshot() + (self._book.past() if past else [])
         return sorted(found, key=lambda ban: ban.since)
+
+    async def why(self, address: str, port: int | None) -> Mapping[str, object]:
+        """Return what is known of an address; see control.Control."""
+        return await self._inquiry.why(address, port)
 
     async def ban(self, request: BanRequest) -> Ban:
         """Ban by hand; raise control.ProtectedError for what must never be banned."""

@@ -39,6 +39,10 @@ class Bans:
     def bans(self, *, past=False):
         return [ban for ban in self.all if past or ban.active(NOW)]
 
+    async def why(self, address, port):
+        return {"address": address, "banned": False, "protected": None, "bans": [], "counting": [], "messages": [],
+                "archive": None if port is None else f"asked for port {port}"}  # fmt: skip
+
     async def ban(self, request):
         if request.network.overlaps(ip_network("127.0.0.0/8")):
             raise ProtectedError(f"{request.network} is protected: allowlist")

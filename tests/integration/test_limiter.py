@@ -51,6 +51,20 @@ def test_the_window_is_open_at_its_beginning_to_the_microsecond(make, gap, excee
     assert verdicts[1][0].exceeded_at == exceeded_at
 
 
+def test_asking_for_hits_counts_nothing(make):
+    asked = [tally(key="a", threshold=3), tally(key="b"), tally(key="none")]
+
+    async def use(limiter):
+        await limiter.count([tally((T, "j:1"), (T + 5, "j:2"), key="a", threshold=3), tally((T, "j:3"), key="b")])
+        found = [await limiter.hits(asked, now) for now in (T + 5, T + WINDOW - 1, T + WINDOW, T + WINDOW + 5)]
+        verdicts = await limiter.count([tally((T + 6, "j:4"), key="a", threshold=3)])
+        return found, verdicts
+
+    found, verdicts = with_limiter(make, use)
+    assert found == [[2, 1, 0], [2, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert verdicts == [Verdict(-1, 3)]
+
+
 def test_a_threshold_of_none(make):
     assert judged(make, [tally((T, "j:1"), threshold=0)]) == [[Verdict(0, 1)]]
 
