@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 ENDPOINT = "endpoint"
 _ENDPOINT_SEVERITY = "low"
 
-# syslogd(8) of the BSDs and sysklogd write the first, Darwin's the second. Nothing else may stand in the message: a
-# program that logs what others send it must not multiply a hit.
+# syslogd(8) of the BSDs and sysklogd write the first, Darwin's the second, syslog-ng's suppress() the third, with the
+# beginning of what it repeats. Nothing else may stand in the message: a program that logs what others send it must not
+# multiply a hit.
 _REPEATED = re.compile(
-    r"(?:last message repeated ([0-9]{1,9}) times?|--- last message repeated ([0-9]{1,9}) times? ---)"
+    r"last message repeated ([0-9]{1,9}) times?|--- last message repeated ([0-9]{1,9}) times? ---"
+    r"|Last message '(?P<begins>.{0,20})' repeated ([0-9]{1,9}) times, suppressed by syslog-ng on [^ ]{1,255}"
 )
-_REPEATED_MARK = b"last message repeated "
+_REPEATED_MARK = b"ast message "
 
 #: Characters kept of a message that may be repeated.
 _MESSAGE = 512
@@ -61,8 +63,8 @@ class Detector:
         """Return a hit for every match that some jail could count; one record and one match, or None, a frame.
 
         A match counts if it is countable, has an address, and comes from a rule that some jail counts; matches of the
-        endpoint grammar count as rule ENDPOINT, severity low. "last message repeated n times" (BSD senders; nothing
-        else in the message) gives a hit with ``times`` n of the message that this sender sent before it, in this batch
+        endpoint grammar count as rule ENDPOINT, severity low. "last message repeated n times" (of BSD, Darwin and
+        syslog-ng; nothing else in the message) gives a hit with ``times`` n of the message that this sender sent before it, in this batch
         or an earlier one.
         """
         repeats = _REPEATED_MARK in batch.frames
@@ -136,8 +138,8 @@ class Detector:
             hit = self._last.get((peer, record.hostname))
             if hit is None and record.hostname in (peer, None):
                 hit = self._last.get((peer, latest))
-            times = int(repeated[1] or repeated[2])
-            if hit is not None and times:
+            times = int(repeated[1] or repeated[2] or repeated[4])
+            if hit is not None and times and hit.message.startswith(repeated["begins"] or ""):
                 hits.append(hit._replace(time=batch.received_at, position=batch.offset + index, times=times))
         if peer in self._peers:
             self._latest[peer] = latest

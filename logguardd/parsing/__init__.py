@@ -25,8 +25,8 @@ _USUAL = re.compile(
     # 1 2026-11-20T10:00:00.123456+01:00 web1 sshd 1234 - - Failed password
     rf"1 ([^ ]{{1,64}}+) ({FIELD}) ({FIELD}) ({FIELD}) ({FIELD}) (-|{SD_ELEMENTS}){BEFORE_MSG}"
     # Nov 20 10:00:00 web1 sshd[1234]: Failed password, or with RFC 3339's stamp, or without hostname; but what stands
-    # in the hostname's place may belong to the time, and a message that begins with % may be Cisco's
-    rf"|(\d[^ ]*+|.{{15}}) (?:(?!(?:UTC|GMT|(?:19|20)\d\d) )({HOSTNAME}) )?({TAG})(?:\[({PROCID})\])?:(?: \ufeff?(?!%)|$)"
+    # in the hostname's place may belong to the time, a message that begins with % may be Cisco's, with [ID Solaris'
+    rf"|(\d[^ ]*+|.{{15}}) (?:(?!(?:[A-Z]{{3,4}}|(?:19|20)\d\d) )({HOSTNAME}) )?({TAG})(?:\[({PROCID})\])?:(?: \ufeff?(?!%|\[ID )|$)"
     r")(.*)",
     re.ASCII,
 ).match
@@ -85,12 +85,12 @@ _PRI = re.compile(r"<(\d{1,3})>", re.ASCII).match
 
 def _unusual(line: str, clock: Clock, peer: str) -> Record:
     """Read one message the slow way, in any form."""
-    level, text = DEFAULT_LEVEL, line
-    if line.startswith("<"):
-        pri = _PRI(line)
+    level, text = DEFAULT_LEVEL, line.removeprefix("\ufeff")  # a file's, sent line by line
+    if text.startswith("<"):
+        pri = _PRI(text)
         if pri is None or pri[1] not in LEVELS:
             return _record(level, _not_understood(line, peer, "invalid PRI"), clock, line)
-        level, text = LEVELS[pri[1]], line[pri.end() :]
+        level, text = LEVELS[pri[1]], text[pri.end() :]
     fields = rfc5424.parse(text, clock)
     if fields is None and rfc5424.intended(text):
         fields = _not_understood(text, peer, "invalid RFC 5424 header")

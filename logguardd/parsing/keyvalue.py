@@ -1,6 +1,6 @@
 """Firewall appliances that write no header but key=value pairs after the PRI: FortiGate, Sophos, SonicWall.
 
-FortiGate writes ``date=2026-11-20 time=10:00:00 devname="fw1" ... tz="+0100"`` (Log Message Reference), Sophos Firewall
+FortiGate writes ``date=2026-11-20 time=10:00:00 devname="fw1" ... tz="+0100"`` (Log Message Reference; its csv format has commas between the pairs), Sophos Firewall
 ``device_name="fw1" timestamp="2026-11-20T10:00:00+0100"`` or ``device="SFW" date=... time=... timezone="CET"``
 (Syslog Guide), SonicWall ``id=firewall time="2026-11-20 10:00:00 UTC"``.
 """
@@ -15,7 +15,7 @@ from logguardd.parsing.fields import HOSTNAME, Fields
 if TYPE_CHECKING:
     from logguardd.parsing.timestamps import Clock
 
-_PAIRS = re.compile(r'([A-Za-z_][\w.-]{0,63})=(?:"([^"]*)"|([^ "]*))')
+_PAIRS = re.compile(r'([A-Za-z_][\w.-]{0,63})=(?:"([^"]*)"|([^ ",]*))')
 _STAMP = re.compile(
     r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?) ?(Z|UTC|GMT|[+-]\d{2}:?\d{2})?", re.ASCII
 ).fullmatch

@@ -7,28 +7,43 @@ from typing import TYPE_CHECKING
 
 from logguardd.parsing import cisco, keyvalue
 from logguardd.parsing.fields import HOSTNAME, PROCID, TAG, Fields
-from logguardd.parsing.timestamps import CALENDAR, ISO, SOPHOS
+from logguardd.parsing.timestamps import CALENDAR, ISO, SOPHOS, ZONES
 
 if TYPE_CHECKING:
     from logguardd.parsing.timestamps import Clock
 
+# What some put around the stamp: the weekday, as asctime(3) does, a zone, a colon, BSD's <auth.info> (syslogd -vv).
 _STAMP = re.compile(
-    rf" *({CALENDAR}(?: (?:UTC|GMT)(?= ))?|\d{{4}}-[^ ]{{5}}T[^ ]+|{ISO}|{SOPHOS})(?: +|$)", re.ASCII
+    r" *(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
+    rf"({CALENDAR}(?: (?:UTC|GMT)(?= ))?|\d{{4}}-[^ ]{{5}}T[^ ]+|{ISO}|{SOPHOS})"
+    rf"(?: (?:{ZONES}|TZ[+-]\d{{1,2}})(?= ))?:?(?: +|$)(?:<\w{{1,8}}\.\w{{1,8}}> +)?",
+    re.ASCII,
 ).match
 
 # A hostname needs something after it, or it is the message. An IPv6 prefix may end in colons, an address stand in
 # brackets; "-" is written by relays that know none, "(none)" by devices whose name was never set.
-_HOSTNAME = re.compile(rf"({HOSTNAME}|[0-9A-Fa-f:]{{1,39}}::|\[[0-9A-Fa-f:.]{{2,45}}\]|-|\(none\)) +(?=[^ ])").match
+_HOSTNAME = re.compile(
+    rf"({HOSTNAME}|[0-9A-Fa-f:]{{1,39}}::|\[[0-9A-Fa-f:.]{{2,45}}\]|-|\(none\))[ \t]+(?=[^ \t])"
+).match
 
 # RFC 3164 section 4.1.3: the tag ends at the first character that is not alphanumeric, in practice a colon, a bracket
 # or a space. A colon may be inside a name that has a [pid] (a container's image), and the message may follow it
 # without a space unless that makes it look like an address, a time or a URL. A bare word that is written like the
-# first of a sentence is not a tag.
+# first of a sentence is not a tag. Snare's is followed by a tab.
 _WITH_PROCID = re.compile(
-    rf"([^ \[\]{{}}\"'=<>,;@%][^ \[\]{{}}\"'=<>,;]{{0,254}}+)\[({PROCID})?\](?::|(?= |$)) ?"
+    rf" *+([^ \t\[\]{{}}\"'=<>,;@%][^ \t\[\]{{}}\"'=<>,;]{{0,254}}+)\[({PROCID})?\](?::|(?= |$)) ?"
 ).match
-_WITH_COLON = re.compile(rf"({TAG}):(?:(?: |$)|(?<=[A-Za-z_.)-]:)(?![:/\d]))").match
-_BARE = re.compile(r"(?![A-Z][a-z]* )([A-Za-z_][\w./-]{0,254}+) (?!$)", re.ASCII).match
+_WITH_COLON = re.compile(rf" *+({TAG}):(?:(?: |$)|(?<=[A-Za-z_.)-]:)(?![:/\d]))").match
+_BARE = re.compile(r"(?![A-Z][a-z]* )([A-Za-z_][\w./-]{0,254}+)[ \t](?!$)", re.ASCII).match
+
+# The level that busybox (auth.info) and BIG-IP (notice) write before a tag.
+_LEVEL = re.compile(
+    r"(?:[a-z]\w{1,7}\.)?(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug) +(?=[^ :\[\]]{1,255}(?:\[[^ \[\]]*\])?:)",
+    re.ASCII,
+).match
+
+# What Solaris and illumos put before a message (log(4D)).
+_ID = re.compile(r"\[ID (\d{1,10}) \w{1,8}\.\w{1,8}\] ", re.ASCII).match
 
 # rsyslog's forward templates cut the tag after 32 characters: postfix/submission/smtpd[1234567 for ...[1234567]: is one.
 # The pid is dropped, for there is no telling how much of it is missing.
@@ -44,6 +59,8 @@ def parse(text: str, clock: Clock) -> Fields:
     fields = _parse(text, clock)
     if fields.msg.startswith("\ufeff"):  # left by relays that read RFC 5424 and write RFC 3164
         return fields._replace(msg=fields.msg[1:])
+    if fields.msg.startswith("[ID ") and (found := _ID(fields.msg)):
+        return fields._replace(msgid=found[1], msg=fields.msg[found.end() :])
     return fields
 
 
@@ -64,14 +81,17 @@ def _after_stamp(text: str, time: int, clock: Clock) -> Fields:
         return Fields(time, None, None, None, None, text)
     found = _FORWARDED(text) or _HOSTNAME(text)
     if found is None:
-        return _tagged(text, time, None)
+        fields = cisco.parse(text, clock, relayed=True)
+        return fields._replace(timestamp=time) if fields else _tagged(text, time, None)
     rest = text[found.end() :]
     hostname = None if found[1] in ("-", "(none)") else found[1].strip("[]")
-    if fields := cisco.parse(rest, clock):
+    if fields := cisco.parse(rest, clock, relayed=True):
         return fields._replace(timestamp=time, hostname=hostname)
-    if (bare := _BARE(rest)) and not _REPEATED(rest):
+    if level := _LEVEL(rest):
+        rest = rest[level.end() :]
+    elif (bare := _BARE(rest)) and not _REPEATED(rest):
         return Fields(time, hostname, bare[1], None, None, rest[bare.end() :])
-    if cut := _CUT(rest):
+    elif cut := _CUT(rest):
         return Fields(time, hostname, cut[1], None, None, rest[cut.end() :])
     return _tagged(rest, time, hostname)
 

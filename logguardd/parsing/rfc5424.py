@@ -27,7 +27,11 @@ SD_ELEMENTS: Final = r"""(?:\[[^\]"]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^\]"]*+)*+\
 #: What structured_data returns for text that breaks the grammar.
 BROKEN: Final = ""
 
-_INTENDED = re.compile(r"\d{1,3} (?:- |\d{4}-\d{2}-\d{2}[Tt])", re.ASCII).match
+# A stamp, or a wrong one but NILVALUE or an element where structured data belongs.
+_INTENDED = re.compile(
+    r"\d{1,3} (?:- |\d{4}-\d{2}-\d{2}[Tt]|(?:[^ ]{1,255}+ ){5}(?:-(?: |$)|\[[^ =\]\"]{1,255}(?:\]| [^ =\]\"]{1,255}=\")))",
+    re.ASCII,
+).match
 _HEADER = re.compile(rf"1 ([^ ]{{1,64}}+) ({FIELD}) ({FIELD}) ({FIELD}) ({FIELD})(?: (.*)|$)").match
 _DATA = re.compile(rf"(-|{SD_ELEMENTS}){BEFORE_MSG}").match
 

@@ -28,6 +28,8 @@ CALENDAR: Final = (
 )
 #: RFC 3339's date-time, also with a space for the T, without colon in the offset, or without an offset.
 ISO: Final = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:[.,]\d{1,15})?(?:Z|[+-]\d{2}:?\d{2})?"
+#: The names of time zones that senders write after a stamp; all but UTC's are ambiguous, and mean the configured one.
+ZONES: Final = "(?:UTC|GMT|WES?T|BST|IST|CES?T|ME[SW]?Z|MES?T|EES?T|MSK|SAST|JST|KST|HKT|SGT|A[CEKW][DS]T|NZ[DS]T|[ECMPH][DS]T|BRS?T)\\b"
 #: Sophos UTM's stamp.
 SOPHOS: Final = r"\d{4}:\d{2}:\d{2}-\d{2}:\d{2}:\d{2}"
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 #: Greatest n of "message repeated n times" that counts.
 MOST_TIMES = 1_000_000
-_REPEATED = re.compile(r"message repeated ([0-9]{1,20}) times: \[ (.*)\]", re.DOTALL)
+# Without the space where rsyslog got the message by RFC 5424.
+_REPEATED = re.compile(r"message repeated ([0-9]{1,20}) times: \[ ?(.*)\]", re.DOTALL)
 
 #: How many characters of a message choose its patterns, and how many heads a pattern may have.
 _HEAD, _HEADS = 16, 32

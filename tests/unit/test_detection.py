@@ -91,6 +91,9 @@ def test_the_endpoint_grammar_counts_under_a_name_of_its_own():
         ("last message repeated 1 time", 1),
         (" last message repeated 12 times", 12),
         ("--- last message repeated 7 times ---", 7),
+        # syslog-ng when told to suppress them
+        (f"Last message '{PASSWORD[:20]}' repeated 7 times, suppressed by syslog-ng on web1", 7),
+        ("Last message '' repeated 7 times, suppressed by syslog-ng on web1", 7),
     ],
 )
 @pytest.mark.parametrize("app_name", [None, "syslogd"])
@@ -113,6 +116,8 @@ def test_last_message_repeated_counts_n_times(text, times, app_name):
         "last message repeated 4 times by eve",
         "last message repeated -4 times",
         "last message repeated 9999999999999 times",
+        "Last message 'session opened' repeated 4 times, suppressed by syslog-ng on web1",
+        "Last message 'Failed' repeated 4 times, suppressed by syslog-ng on web1, says eve",
         "last message repeated \u0664 times",
     ],
 )

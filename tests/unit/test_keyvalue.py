@@ -25,6 +25,7 @@ CET = timezone(timedelta(hours=1))
             TIME, "fw1",
         ),
         ("date=2026-11-20 time=11:00:15 devname=FGT-1 devid=FGT60E logid=0100032002 type=event", TIME, "FGT-1"),
+        ('date=2026-11-20,time=11:00:15,devname="FGT-1",devid="FGT60E",type="event"', TIME, "FGT-1"),
         # Sophos
         ('device="SFW" date=2026-11-20 time=11:00:15 timezone="CET" device_name="XG230" log_id=0101', TIME, "XG230"),
         ('device_name="SFW" timestamp="2026-11-20T11:00:15+0100" device_model="XGS" log_id="0101"', TIME, "SFW"),

@@ -119,6 +119,13 @@ def test_timezone_is_for_stamps_without_zone() -> None:
     assert [record.timestamp for record in read(*texts, zone="Europe/Berlin")] == [RECEIVED] * 3
 
 
+def test_byte_order_mark_before_the_pri() -> None:
+    """As of the first line of a file that is sent line by line."""
+    text = "\ufeff<38>Nov 20 10:00:15 web1 sshd[12]: text"
+    assert read(text) == [Record(4, 6, RECEIVED + 15 * SECOND, "web1", "sshd", "12", None, None, "text", None, text)]
+    assert read("\ufeff<999>text")[0][8:] == ("\ufeff<999>text", "invalid PRI", "\ufeff<999>text")
+
+
 def test_invalid_utf8_is_kept_readable() -> None:
     caf = b"<13>Nov 20 10:00:00 h t: caf\xe9 \xed\xa0\x80 \xf0\x9f\x98\x80"
     [record] = read(caf)

@@ -77,6 +77,32 @@ def said(hostname: str | None, app_name: str | None, procid: str | None, msg: st
         ("- sshd[12]: text", said(None, "sshd", "12", "text")),
         ("(none) dropbear[12]: text", said(None, "dropbear", "12", "text")),
         ("Message forwarded from aix1: sshd[12]: text", said("aix1", "sshd", "12", "text")),
+        ("::ffff:192.0.2.7 su: text", said("::ffff:192.0.2.7", "su", None, "text")),
+        ("web1\tsshd[12]:\ttext", said("web1", "sshd", "12", "\ttext")),
+        # Windows: Snare's agent, with a space or a tab after the hostname; NXLog
+        ("win1 MSWinEventLog\t1\tSecurity\t123\tFri Nov 20 10:00:15 2026\t4625",
+         said("win1", "MSWinEventLog", None, "1\tSecurity\t123\tFri Nov 20 10:00:15 2026\t4625")),
+        ("win1\tMSWinEventLog\t1\tSecurity\t123\tFri Nov 20 10:00:15 2026\t4625",
+         said("win1", "MSWinEventLog", None, "1\tSecurity\t123\tFri Nov 20 10:00:15 2026\t4625")),
+        ("win1.example Microsoft-Windows-Security-Auditing[612]: An account failed to log on.",
+         said("win1.example", "Microsoft-Windows-Security-Auditing", "612", "An account failed to log on.")),
+        # the level before the tag: busybox, BIG-IP; but a program may be called so
+        ("ap1 auth.info sshd[12]: text", said("ap1", "sshd", "12", "text")),
+        ("ap1 authpriv.warn dropbear[12]: text", said("ap1", "dropbear", "12", "text")),
+        ("lb1 notice tmm[12]: text", said("lb1", "tmm", "12", "text")),
+        ("lb1 info logger: [ssl_acc] text", said("lb1", "logger", None, "[ssl_acc] text")),
+        ("web1 info: text", said("web1", "info", None, "text")),
+        ("web1 info text", said("web1", "info", None, "text")),
+        ("web1 mail.err 'text", said("web1", "mail.err", None, "'text")),
+        # macOS, Solaris, Junos, ESXi
+        ("mac1 com.apple.xpc.launchd[1] (com.example.job[123]): Service exited",
+         said("mac1", "com.apple.xpc.launchd", "1", "(com.example.job[123]): Service exited")),
+        ("mac1 --- last message repeated 3 times ---", said("mac1", None, None, "--- last message repeated 3 times ---")),
+        ("sun1 sshd[12]: [ID 800047 auth.info] text", said("sun1", "sshd", "12", "text")._replace(msgid="800047")),
+        ("sun1 sshd[12]: [ID x] text", said("sun1", "sshd", "12", "[ID x] text")),
+        ("re0.router1 /kernel: text", said("re0.router1", "/kernel", None, "text")),
+        ("esx1 Hostd: info hostd[2099] [Originator@6876 sub=Vimsvc] text",
+         said("esx1", "Hostd", None, "info hostd[2099] [Originator@6876 sub=Vimsvc] text")),
         # written by a syslogd on its own account
         ("web1 last message repeated 3 times", said("web1", None, None, "last message repeated 3 times")),
         ("last message repeated 3 times", said(None, None, None, "last message repeated 3 times")),
@@ -116,6 +142,13 @@ def test_after_the_stamp(rest: str, expected: Fields) -> None:
         "Nov 20 10:00:15 CST 2026",
         "Nov 20 10:00:15.000",
         "Nov 20 10:00:15 UTC",
+        "Nov 20 10:00:15 CET",
+        "Nov 20 10:00:15 PDT",
+        "Nov 20 10:00:15:",
+        "Fri Nov 20 10:00:15 2026",
+        "Fri Nov 20 10:00:15",
+        "Nov 20 10:00:15 <auth.info>",
+        "Nov 20 10:00:15 <4.6>",
         "2026-11-20T10:00:15Z",
         "2026-11-20T10:00:15.000000+00:00",
         "2026-11-20T11:00:15+0100",
@@ -126,6 +159,18 @@ def test_after_the_stamp(rest: str, expected: Fields) -> None:
 def test_stamps_before_host_and_tag(stamp: str) -> None:
     assert read(f"{stamp} web1 sshd[12]: text") == said("web1", "sshd", "12", "text")
     assert read(f"{stamp} sshd[12]: text") == said(None, "sshd", "12", "text")
+
+
+def test_examples_of_the_rfc() -> None:
+    """Those of section 5.4 that stand in for a sender of long ago: their time is replaced by ours."""
+    assert read(
+        "Aug 24 05:34:00 CST 1987 mymachine myproc[10]: %% It's time to make the do-nuts.  %%  Ingredients: Mix=OK"
+    ) == Fields(
+        RECEIVED, "mymachine", "myproc", "10", None, "%% It's time to make the do-nuts.  %%  Ingredients: Mix=OK"
+    )
+    assert read("1990 Oct 22 10:52:01 TZ-6 scapegoat.dmz.example.org 10.1.2.3 sched[0]: That's All Folks!") == Fields(
+        RECEIVED, "scapegoat.dmz.example.org", None, None, None, "10.1.2.3 sched[0]: That's All Folks!"
+    )
 
 
 def test_unpadded_day() -> None:
@@ -146,6 +191,8 @@ def test_stamp_that_is_no_time(text: str) -> None:
         ("Use the BFG!", None, None, "Use the BFG!"),
         ("su: 'su root' failed", "su", None, "'su root' failed"),
         ("sshd[12]: Failed password", "sshd", "12", "Failed password"),
+        (" sshd[12]: Failed password", "sshd", "12", "Failed password"),
+        (" text", None, None, " text"),
         ('{"a": 1}', None, None, '{"a": 1}'),
         ('@cee: {"a": 1}', None, None, '@cee: {"a": 1}'),
         ("1 of 3 disks failed", None, None, "1 of 3 disks failed"),

@@ -125,6 +125,11 @@ def test_structured_data_nil_and_broken() -> None:
         "1 2026-11-20T10:00:00Z  app - - - text",
         "1 - host",
         f"1 2026-11-20T10:00:00Z {'h' * 256} app - - - text",
+        # no RFC 3339 stamp at all, but structured data where it belongs
+        "1 yesterday host app - - - text",
+        "1 20261120T100000Z host app 1 id -",
+        '1 1795168800 host app - - [a x="1"] text',
+        "1 x host app - - [a]",
     ],
 )
 def test_header_that_does_not_parse(text: str) -> None:
@@ -133,7 +138,15 @@ def test_header_that_does_not_parse(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1 of 3 disks failed", "", "1", "Nov 20 10:00:00 host app: text", "1 1795168800.1 MX"]
+    "text",
+    [
+        "1 of 3 disks failed",
+        "",
+        "1",
+        "Nov 20 10:00:00 host app: text",
+        "1 1795168800.1 MX84 flows",
+        "1 of 3 disks has [a failure] again",
+    ],
 )
 def test_what_is_not_rfc5424_at_all(text: str) -> None:
     assert read(text) is None

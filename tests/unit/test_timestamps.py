@@ -101,6 +101,9 @@ def test_year_is_the_nearest(stamp: str, received: str, expected: str) -> None:
         ("Oct 25 02:30:00", "2026-10-25T00:30:05Z", "2026-10-25T00:30:00Z"),
         ("Oct 25 02:30:00", "2026-10-25T01:30:05Z", "2026-10-25T01:30:00Z"),
         ("2026-10-25T02:30:00", "2026-10-25T01:30:05Z", "2026-10-25T01:30:00Z"),
+        # and the one that never comes: a clock that is not set forward yet, or already
+        ("Mar 29 02:30:00", "2026-03-29T01:30:05Z", "2026-03-29T01:30:00Z"),
+        ("Mar 29 02:30:00", "2026-03-29T00:30:05Z", "2026-03-29T00:30:00Z"),
     ],
 )
 def test_zone_is_the_configured_one(stamp: str, received: str, expected: str) -> None:
