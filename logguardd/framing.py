@@ -25,6 +25,7 @@ _COUNT = re.compile(rb"([1-9][0-9]{0,9})(?: |\Z)").match
 _DIGITS = frozenset(b"123456789")
 
 _CR = 13
+_LONGEST_TRAILER = len(b"\r\n")
 _TO_LINE_END = -1
 
 
@@ -33,8 +34,8 @@ class Framer:
 
     Framing is detected per frame: a count of at most ten digits that does not begin with 0, then a space, is octet
     counting (section 3.4.1); anything else ends at LF, CRLF or NUL (section 3.4.2). One such trailer inside an
-    octet-counted frame is removed. A frame of more than ``max_message`` bytes is kept truncated, its rest skipped and
-    never buffered. Holds at most about ``max_message`` bytes between calls.
+    octet-counted frame is removed. A frame of more than ``max_message`` bytes without it is kept truncated, its rest
+    skipped and never buffered. Holds at most about ``max_message`` bytes between calls.
     """
 
     __slots__ = ("_max", "_need", "_pending", "_skip")
@@ -134,6 +135,7 @@ class Framer:
     def _scan(self, data: bytes, start: int, frames: list[bytes]) -> int:
         """Append the frames from ``start`` on, one by one; keep the incomplete one. Return how many were truncated."""
         limit, size, truncated = self._max, len(data), 0
+        longest = limit + _LONGEST_TRAILER
         find = data.find
         lf = nul = -1  # the next LF and NUL that are not before start, size for none
         while start < size:
@@ -142,14 +144,16 @@ class Framer:
                 if first == counted.end(1):  # more digits or the space may follow
                     return self._keep(data[start:], first - start + 1, truncated)
                 count = int(counted[1])
-                kept = min(count, limit)
+                kept = count if count <= longest else limit
                 if first + kept > size:
                     return self._keep(data[start:], first - start + kept, truncated)
-                frames.append(data[first : first + kept])
+                frame = data[first : first + kept]
                 start = first + count
-                if count > limit:
+                if count > limit and (kept < count or _too_long(frame, limit)):
+                    frame = frame[:limit]
                     truncated += 1
                     self._skip = max(0, start - size)
+                frames.append(frame)
                 continue
             if lf < start:
                 lf = find(b"\n", start) % (size + 1)  # modulo: -1 becomes size
@@ -191,12 +195,11 @@ def messages(payloads: Sequence[bytes], max_message: int) -> Framed:
     frames = []
     truncated = 0
     for payload in payloads:
-        frame = payload
-        if len(frame) > max_message:
-            frame = _without_trailer(frame)
-            truncated += len(frame) > max_message
-            frame = frame[:max_message]
-        frames.append(frame)
+        if _too_long(payload, max_message):
+            frames.append(payload[:max_message])
+            truncated += 1
+        else:
+            frames.append(payload)
     return _framed(frames, truncated)
 
 
@@ -228,6 +231,11 @@ def _joined(first: Framed, second: Framed) -> Framed:
     }
     frames = b"\n".join(part.frames for part in (first, second) if part.number)
     return Framed(frames, first.number + second.number, first.truncated + second.truncated, dropped)
+
+
+def _too_long(frame: bytes, limit: int) -> bool:
+    """Whether a frame is longer than ``limit`` bytes, be it without its trailer."""
+    return len(frame) > limit and len(_without_trailer(frame)) > limit
 
 
 def _without_trailer(frame: bytes) -> bytes:

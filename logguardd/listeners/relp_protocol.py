@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 class Messages(NamedTuple):
     """Syslog messages; their ``answer`` may be sent once they are durable.
 
-    A message longer than max_message comes with one byte more than that, the rest was skipped.
+    Of a message that is longer with any trailer, three bytes more than max_message come, the rest was skipped.
     """
 
     payloads: Sequence[bytes]
@@ -58,7 +58,7 @@ class RelpProtocol:
     def __init__(self, max_message: int) -> None:
         self.closed = False
         self.error = ""
-        self._kept = max_message + 1
+        self._kept = max_message + len(b"\r\n") + 1  # so that it shows whether more than a trailer follows
         self._opened = False
         self._head = b""
         self._number = 0

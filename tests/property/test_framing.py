@@ -37,11 +37,13 @@ def model(stream: bytes) -> Framed:
     while stream:
         if counted := re.match(rb"([1-9][0-9]{0,9}) ", stream):
             count, rest = int(counted[1]), stream[counted.end() :]
-            if len(rest) < min(count, LIMIT):
+            if len(rest) < (count if count <= LIMIT + 2 else LIMIT):
                 partial = 1
                 break
-            frame, stream = rest[: min(count, LIMIT)], rest[count:]
-            truncated += count > LIMIT
+            frame, stream = rest[:count], rest[count:]
+            if count > LIMIT + 2 or len(re.sub(rb"(\r\n|\n|\0)\Z", b"", frame, count=1)) > LIMIT:
+                frame = frame[:LIMIT]
+                truncated += 1
         else:
             frame, _, stream = re.fullmatch(rb"([^\n\0]*)([\n\0]?)(.*)", stream, re.DOTALL).groups()
             frame = frame.removesuffix(b"\r")
@@ -79,6 +81,7 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
 @example(b"x" * LIMIT + b"\r\n", [LIMIT + 1])
 @example(b"x" * LIMIT + b"\ry\n", [LIMIT + 1])
 @example(b"<1>a\n<1>b\r\n\r\n<1>c\n5 a\nb\0\n5", [])
+@example(b"26 " + b"x" * LIMIT + b"\r\n" + b"25 " + b"x" * LIMIT + b"\n" + b"25 " + b"x" * 25 + b"<1>after\n", [])
 @example(b"30 " + b"\n" * 30 + b"<1>after\n", [])
 def test_same_frames_however_cut(stream: bytes, places: list[int]) -> None:
     expected = model(stream)
@@ -101,4 +104,4 @@ def test_holds_no_more_than_a_message(stream: bytes) -> None:
     framer = Framer(LIMIT)
     for byte in stream:
         framer.feed(bytes([byte]))
-        assert len(framer._pending) <= LIMIT + len("9999999999 ")
+        assert len(framer._pending) <= LIMIT + len("9999999999 \r\n")

@@ -34,11 +34,15 @@ LINES = [
     "<189>45: 000123: *Nov 20 11:00:15.123 UTC: %SYS-5-CONFIG_I: Configured from console",
     "<166>Nov 20 2026 11:00:15 fw1 : %ASA-6-302013: Built outbound TCP connection",
     '<189>date=2026-11-20 time=11:00:15 devname="fw1" tz="+0100" msg="text"',
+    "<134>Nov 20 11:00:15 CET lb1 notice tmm[12]: text",
+    "<38>Nov 20 11:00:15 sun1 sshd[12]: [ID 800047 auth.info] text",
+    "<14>Nov 20 11:00:15 win1\tMSWinEventLog\t1\tSecurity\t12",
+    "<189>3164: RP/0/RSP0/CPU0:Nov 20 11:00:15.500 : config[65741]: %MGBL-CONFIG-6-DB_COMMIT : text",
     "<30>2026:11:20-11:00:15 utm ulogd[12]: id=2001",
     '<13>Nov 20 11:00:15 web1 app: @cee: {"a": 1}',
     "<13>Use the BFG!",
 ]
-TOKENS = ["<13>", "1 ", "-", "- ", " ", ":", ": ", "[", "]", "[1]", '"', "\\", "=", "\ufeff", "2026 ", "@", "\n", "\0", "é", "\U0001f600"]  # fmt: skip
+TOKENS = ["<13>", "1 ", "-", "- ", " ", ":", ": ", "[", "]", "[1]", '"', "\\", "=", "\ufeff", "2026 ", "CET ", "\t", "[ID 8 a.b] ", "@", "\n", "\0", "é", "\U0001f600"]  # fmt: skip
 
 
 @st.composite

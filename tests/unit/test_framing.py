@@ -93,6 +93,20 @@ def test_frames_after_an_over_long_octet_frame() -> None:
     assert stream(b"150 " + b"x" * 150 + b"5 <13>a") == ([b"x" * LIMIT, b"<13>a"], 1, {})
 
 
+@pytest.mark.parametrize("trailer", [b"\n", b"\r\n", b"\0", b""])
+def test_longest_octet_frame_is_kept_whole(trailer: bytes) -> None:
+    line = b"x" * LIMIT + trailer
+    assert stream(b"%d %s<13>next\n" % (len(line), line)) == ([b"x" * LIMIT, b"<13>next"], 0, {})
+    line = b"x" * (LIMIT + 1) + trailer
+    assert stream(b"%d %s<13>next\n" % (len(line), line)) == ([b"x" * LIMIT, b"<13>next"], 1, {})
+
+
+def test_one_trailer_is_removed() -> None:
+    line = b"x" * (LIMIT - 1) + b"\n\n"
+    assert stream(b"%d %s" % (len(line), line)) == ([b"x" * (LIMIT - 1) + b"#012"], 0, {})
+    assert datagrams([line], LIMIT) == Framed(b"x" * (LIMIT - 1) + b"#012", 1)
+
+
 def test_over_long_line_among_many() -> None:
     lines = [b"<13>short"] * 50 + [b"x" * 101] + [b"<13>short"] * 50
     frames = [line[:LIMIT] for line in lines]

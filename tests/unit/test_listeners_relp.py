@@ -220,9 +220,9 @@ def test_messages_that_are_too_long_are_truncated_and_acknowledged(run):
         async with receiving(limits=Limits(max_message=100)) as r:
             client = await session(r)
             client.command(b"syslog", b"<13>" + b"x" * 200_000)
-            client.command(b"syslog", b"<13>next")
+            client.command(b"syslog", b"<13>" + b"y" * 96 + b"\r\n")
             assert [(await client.answer())[0], (await client.answer())[0]] == [2, 3]
-            assert r.sink.frames == [b"<13>" + b"x" * 96, b"<13>next"]
+            assert r.sink.frames == [b"<13>" + b"x" * 96, b"<13>" + b"y" * 96]
             assert value(r.metrics, "logguardd_truncated_total") == 1
             await client.close()
 
