@@ -64,6 +64,7 @@ class MemorySink:
 
     def __init__(self, *, durable: bool = True) -> None:
         self.full = False
+        self.full_of_datagrams = False
         self.puts: list[tuple[Origin, Framed]] = []
         self.number = 0
         self._durable = durable
@@ -87,7 +88,7 @@ class MemorySink:
 
     def make_room(self, reads: int | None = None) -> None:
         """Be no longer full; call so many of those who wait (all), one for a read that there is room for."""
-        self.full = False
+        self.full = self.full_of_datagrams = False
         waiting, self._waiting = self._waiting[:reads], self._waiting[len(self._waiting[:reads]) :]
         for callback in waiting:
             asyncio.get_running_loop().call_soon(callback)

@@ -2,7 +2,8 @@
 
 A group is committed when it holds 256 KiB or 10 ms after its first frames, whichever comes first, one group at a time;
 what comes in meanwhile makes the next one. While the journal is unavailable everything is kept and tried again; at the
-bound the listeners stop.
+bound the listeners stop. Streams and datagrams have a bound each: a sender by TCP that catches up waits at its own for as
+long as that takes, and datagrams cannot wait.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ _log = logging.getLogger(__name__)
 #: Bytes and seconds after which a group is committed.
 GROUP_BYTES = 256 << 10
 GROUP_DELAY = 0.010
-#: Bytes waiting for the journal at which the intake is full.
+#: Bytes of streams, and of datagrams, waiting for the journal at which the intake is full of them.
 BOUND = 16 << 20
 #: The most that goes into one transaction.
 _APPEND_BYTES = 4 << 20
 #: Bytes that a listener may bring with one read once it is let go on.
 _READ = 256 << 10
+_DATAGRAMS = "udp"
 #: Seconds between attempts while the journal is unavailable: the first and the longest.
 _RETRY_FIRST = 0.05
 _RETRY_LAST = 1.0
@@ -56,13 +58,14 @@ class _Entry:
 class _Group:
     """Entries that are committed together, and the future that their listeners wait for."""
 
-    __slots__ = ("by_origin", "done", "entries", "size")
+    __slots__ = ("by_origin", "datagrams", "done", "entries", "size")
 
     def __init__(self, done: asyncio.Future[None]) -> None:
         self.done = done
         self.entries: list[_Entry] = []
         self.by_origin: dict[Origin, _Entry] = {}
-        self.size = 0
+        self.size = 0  # with what each put weighs
+        self.datagrams = 0  # how much of it came by UDP
 
 
 class Intake:
@@ -92,7 +95,8 @@ class Intake:
         self._group_delay = group_delay
         self._merge_within = round(group_delay * SECOND)
         self._bound = bound
-        self._pending = 0
+        self._streams = 0
+        self._datagrams = 0
         self._groups: deque[_Group] = deque()  # oldest first; only the last one still grows
         self._callbacks: deque[Callable[[], None]] = deque()
         self._waking = False
@@ -108,8 +112,13 @@ class Intake:
 
     @property
     def full(self) -> bool:
-        """Whether ``bound`` bytes or more wait for the journal."""
-        return self._pending >= self._bound
+        """Whether ``bound`` bytes or more that came by streams wait for the journal."""
+        return self._streams >= self._bound
+
+    @property
+    def full_of_datagrams(self) -> bool:
+        """Whether ``bound`` bytes or more that came by UDP wait for the journal."""
+        return self._datagrams >= self._bound
 
     def held(self, position: int) -> list[Batch]:
         """Return what waits from ``position`` on, numbered as the journal will number it, less what may still grow.
@@ -160,7 +169,11 @@ class Intake:
         entry.count += framed.number
         entry.size += size
         group.size += size
-        self._pending += size
+        if origin.transport == _DATAGRAMS:
+            group.datagrams += size
+            self._datagrams += size
+        else:
+            self._streams += size
         if self._writing is None:
             self._schedule()
         return group.done
@@ -203,7 +216,10 @@ class Intake:
                 self.stuck.set()
                 if since is None:
                     since = self._clock()
-                    _log.warning("%s; keeping what comes in up to %d bytes, then listeners stop", error, self._bound)
+                    _log.warning(
+                        "%s; keeping what comes in, up to %d bytes of streams and of datagrams, then listeners stop",
+                        error, self._bound,
+                    )  # fmt: skip
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _RETRY_LAST)
             else:
@@ -223,7 +239,7 @@ class Intake:
         if error is not None or task.cancelled():
             self._give_up(group)
         else:
-            self._pending -= group.size
+            self._release(group)
             if not group.done.done():
                 group.done.set_result(None)
         if self._groups:
@@ -233,9 +249,13 @@ class Intake:
 
     def _give_up(self, group: _Group) -> None:
         """Count what never reached the journal."""
-        self._pending -= group.size
+        self._release(group)
         self._metrics.dropped.labels("journal").inc(sum(entry.count for entry in group.entries))
         group.done.cancel()
+
+    def _release(self, group: _Group) -> None:
+        self._streams -= group.size - group.datagrams
+        self._datagrams -= group.datagrams
 
     def _wake_soon(self) -> None:
         if not self._waking:
@@ -245,7 +265,7 @@ class Intake:
     def _wake(self) -> None:
         """Let as many listeners go on as there is room for a read of each; the others a moment later."""
         self._waking = False
-        room = max(self._bound - self._pending, 0)
+        room = max(self._bound - self._streams, 0)
         for _ in range(min(len(self._callbacks), -(-room // _READ))):
             self._callbacks.popleft()()
         if self._callbacks and not self.full:

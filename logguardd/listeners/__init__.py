@@ -16,7 +16,14 @@ class Sink(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether the bound is reached: a stream listener stops reading, the UDP listener drops and counts."""
+        """Whether the bound for streams is reached: their listeners stop reading."""
+
+    @property
+    def full_of_datagrams(self) -> bool:
+        """Whether the bound for datagrams is reached: the UDP listener drops and counts.
+
+        It has a bound of its own, since streams that send as fast as they are read keep theirs full all the time.
+        """
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, soon after ``full`` became False again."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from logguardd.framing import datagrams
 from logguardd.listeners.activation import Inherited
 from logguardd.listeners.limits import Limits
-from logguardd.listeners.senders import Senders
+from logguardd.listeners.refusals import Refusals
+from logguardd.listeners.senders import Senders, plain_address
 from logguardd.listeners.sockets import bind, receive_buffer, shown_address
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class UdpListener:
     """Receives datagrams on every specified socket and puts them into the sink, grouped by sender.
 
     ``specs`` are listen specifications (sockets.parse). While the sink is full, datagrams are read, dropped and counted
-    ("queue-full"); what the kernel drops since its buffer is full is counted once a second ("socket-buffer").
+    ("queue-full"); what the kernel drops since its buffer is full is counted once a second ("socket-buffer"). These, and
+    who is not allowed to send, are told in the log at a bounded rate.
     """
 
     key = "listen.udp"
@@ -65,6 +67,7 @@ class UdpListener:
         self._inherited = inherited or Inherited()
         self._buffer_size = buffer_size
         self._senders = Senders(self.transport, self._limits.allowed_senders)
+        self._refusals = Refusals(self.transport, metrics)
         self._sockets: list[_Socket] = []
         self._error = ""
         self._sampling: asyncio.TimerHandle | None = None
@@ -135,7 +138,7 @@ class UdpListener:
 
     def _drain(self, bound: socket.socket) -> int:
         """Read what has arrived, within one turn's bound; return the number of datagrams read."""
-        if self._sink.full:
+        if self._sink.full_of_datagrams:
             return self._discard(bound)
         receive = bound.recvfrom
         by_host: dict[str, list[bytes]] = {}
@@ -166,6 +169,9 @@ class UdpListener:
         origin = self._senders.origin(host)
         if origin is None:
             self._not_allowed.inc(len(payloads))
+            self._refusals.tell(
+                "sender-not-allowed", plain_address(host), "not in listen.allowed_senders", len(payloads)
+            )
             return
         framed = datagrams(payloads, self._limits.max_message)
         self._messages.inc(framed.number)
@@ -188,6 +194,7 @@ class UdpListener:
             pass
         if received:
             self._queue_full.inc(received)
+            self._refusals.tell("queue-full", "everybody", "datagrams dropped, the journal does not keep up", received)
         return received
 
     def _sample(self) -> None:
@@ -199,6 +206,9 @@ class UdpListener:
         dropped = each.new_drops()
         if dropped:
             self._socket_buffer.inc(dropped)
+            self._refusals.tell(
+                "socket-buffer", "everybody", "datagrams dropped by the kernel, we do not keep up", dropped
+            )
 
 
 class _Socket:

@@ -179,7 +179,7 @@ class Operations:
     def _taking(self) -> Component:
         if self._intake.trouble is not None:
             return Component("down", self._intake.trouble)
-        if self._intake.full:
+        if self._intake.full or self._intake.full_of_datagrams:
             return Component("degraded", "more comes in than it can take: senders wait, datagrams are dropped")
         return Component("up")
 

@@ -185,7 +185,7 @@ def test_only_as_many_listeners_go_on_as_there_is_room_for(path: Path) -> None:
             def read(n: int) -> None:
                 nonlocal most
                 intake.put(Origin(str(n), "tcp"), framed("y" * (256 << 10)))
-                most = max(most, intake._pending)
+                most = max(most, intake._streams)
                 if n < 40:
                     intake.when_room(lambda: read(n + 10))
 
@@ -197,6 +197,33 @@ def test_only_as_many_listeners_go_on_as_there_is_room_for(path: Path) -> None:
             await intake.flush()
             assert most < (1 << 20) + 2 * (256 << 10)
             await intake.close()
+
+    asyncio.run(scenario())
+
+
+def test_streams_and_datagrams_have_a_bound_each(path: Path) -> None:
+    """However fast a stream is, datagrams find room, and the other way round."""
+
+    async def scenario() -> None:
+        async with opened(path, max_size=1 << 30) as journal:
+            intake = Intake(journal, Metrics(), Clock(), bound=1 << 20)
+            udp = Origin("192.0.2.1", "udp")
+            while not intake.full:
+                intake.put(ORIGIN, framed("x" * 100_000))
+            assert not intake.full_of_datagrams
+            while not intake.full_of_datagrams:
+                intake.put(udp, framed("y" * 100_000))
+            await intake.flush()
+            assert not intake.full
+            assert not intake.full_of_datagrams
+            while not intake.full_of_datagrams:
+                intake.put(udp, framed("z" * 100_000))
+            assert not intake.full
+            called: list[int] = []
+            intake.when_room(lambda: called.append(1))
+            await until(lambda: called == [1])
+            await intake.close()
+            assert intake._streams == intake._datagrams == 0
 
     asyncio.run(scenario())
 

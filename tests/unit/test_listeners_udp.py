@@ -96,10 +96,10 @@ def test_the_longest_datagram_and_one_that_is_too_long(run):
 
 
 @both_loops
-def test_while_the_sink_is_full_datagrams_are_dropped_and_counted(run):
+def test_while_the_sink_is_full_datagrams_are_dropped_and_counted(run, caplog):
     async def main():
         async with receiving() as r:
-            r.sink.full = True
+            r.sink.full_of_datagrams = True
             send(r.listener.address, *[b"lost"] * 700)
             await until(lambda: r.dropped("queue-full") == 700)
             assert r.sink.number == 0
@@ -107,12 +107,14 @@ def test_while_the_sink_is_full_datagrams_are_dropped_and_counted(run):
             send(r.listener.address, b"kept")
             await until(lambda: r.sink.frames == [b"kept"])
 
-    run_on(run, main())
+    with caplog.at_level(logging.WARNING):
+        run_on(run, main())
+    assert caplog.text.count("udp: queue-full from everybody: datagrams dropped, the journal does not keep up") == 1
 
 
 @needs_ipv6
 @both_loops
-def test_only_allowed_senders(run):
+def test_only_allowed_senders(run, caplog):
     networks = tuple(ipaddress.ip_network(each) for each in ("127.0.0.2/32", "::1/128"))
 
     async def main():
@@ -125,7 +127,9 @@ def test_only_allowed_senders(run):
             assert sorted(r.sink.frames) == [b"yes", b"yes too"]
             await until(lambda: r.dropped("sender-not-allowed") == 2)
 
-    run_on(run, main())
+    with caplog.at_level(logging.WARNING):
+        run_on(run, main())
+    assert caplog.text.count("udp: sender-not-allowed from 127.0.0.1: not in listen.allowed_senders") == 1
 
 
 @both_loops
