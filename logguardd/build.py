@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logguardd import network, urls
+from logguardd import network, open_files, urls
 from logguardd.archive.postgres import PostgresArchive
 from logguardd.archive.sqlite import SqliteArchive
 from logguardd.firewall.printer import Printer
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from logguardd.web.followers import Followers
 
 _LOG = logging.getLogger(__name__)
+
+# Files and sockets that are not connections of senders: databases, followers, the control socket.
+_OTHER_FILES = 256
 
 #: Anything that listens.
 Listener = UdpListener | StreamListener
@@ -92,7 +95,7 @@ def listeners(config: Config, sink: Sink, metrics: Metrics, inherited: Inherited
     given = config.listen
     limits = Limits(
         max_message=given.max_message,
-        max_connections=given.max_connections,
+        max_connections=_connections(config),
         idle_timeout=given.idle_timeout,
         allowed_senders=given.allowed_senders,
     )
@@ -106,6 +109,27 @@ def listeners(config: Config, sink: Sink, metrics: Metrics, inherited: Inherited
     if given.relp:
         made.append(RelpListener(given.relp, sink, metrics, limits, inherited=inherited))
     return made
+
+
+def _connections(config: Config) -> int:
+    """Return max_connections, or as many as the open files allow.
+
+    Beyond them, a connection could be neither taken nor counted, and the database not be opened again.
+    """
+    given = config.listen
+    most, streams = given.max_connections, sum(map(bool, (given.tcp, given.tls, given.relp)))
+    wanted = most * streams + _OTHER_FILES
+    have = open_files.allow(wanted)
+    if have >= wanted or not streams:
+        return most
+    left = max(1, (have - min(_OTHER_FILES, have // 2)) // streams)
+    if left < most:
+        _LOG.warning(
+            "listen.max_connections: %d for each of %d listeners need %d open files, the limit is %d: taking %d each; "
+            "raise it (LimitNOFILE= in the unit, ulimit -n) or lower max_connections",
+            most, streams, wanted, have, left,
+        )  # fmt: skip
+    return min(left, most)
 
 
 def follow_server(config: Config, followers: Followers, metrics: Metrics) -> FollowServer | None:
