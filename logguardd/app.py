@@ -185,7 +185,7 @@ class Daemon:
             metrics=self.metrics,
             clock=now,
         )
-        self.enforcer.restore(saved_bans.load(self._saved))
+        self.enforcer.restore(*saved_bans.load(self._saved))
         await self._connect_archive()
         http = self.settings.http
         self.web = Web(

@@ -73,6 +73,8 @@ class Enforcer:
         self._restored: set[tuple[Network, int]] = set()
         self._to_save: dict[tuple[Network, int], Ban] = {}
         self._to_end: dict[tuple[Network, int], Ban] = {}
+        # What of this is on its way.
+        self._ending: dict[tuple[Network, int], Ban] = {}
         self._work = asyncio.Event()
         self._prevented: dict[tuple[Network, int], int] = {}
 
@@ -142,14 +144,24 @@ class Enforcer:
             self.version += 1
             self._metrics.bans_active.set(len(self._book))
 
-    def restore(self, bans: Iterable[Ban]) -> None:
-        """Put bans into force that were in force when the daemon stopped; their being stored is somebody else's."""
+    def restore(self, bans: Iterable[Ban], lifted: Iterable[Ban] = ()) -> None:
+        """Put bans into force that were in force when the daemon stopped; their being stored is somebody else's.
+
+        ``lifted`` is what ``lifted`` gave then.
+        """
         now = self._clock()
+        self._to_end |= {ban.key: ban for ban in lifted}
         for ban in bans:
             if ban.active(now) and self._allowlist.reason(ban.network, now) is None:
                 self._book.add(ban)
                 self._restored.add(ban.key)
         self._metrics.bans_active.set(len(self._book))
+
+    def lifted(self) -> list[Ban]:
+        """Return the bans that ended before their time without the blacklist knowing it yet."""
+        now = self._clock()
+        ended = self._ending | self._to_end
+        return [ban for ban in ended.values() if ban.active(now) and self._book.get(*ban.key) is None]
 
     async def connected(self) -> None:
         """Read the blacklist, the first time that the archive can be reached; errors.UnavailableError if it cannot."""
@@ -167,8 +179,11 @@ class Enforcer:
         for ban in stored:
             known.add(ban.key)
             ours = self._to_save.get(ban.key) or self._book.get(*ban.key)
+            ended = self._to_end.get(ban.key)
             if ours is not None and ours.since > ban.since:
                 newer[ban.key] = self._counted(ours, ban.count)
+            elif ours is None and ended is not None and ban.since <= ended.since and ban.active(now):
+                past.append(replace(ban, until=now))
             elif not ban.active(now):
                 past.append(ban)
                 if ours is not None and ours.since == ban.since:
@@ -177,14 +192,14 @@ class Enforcer:
                 self._to_end[ban.key] = ban
             elif ban.key not in self._to_save:
                 changes.append(self._book.replace(ban))
-        ended = self._remove(lifted)
+        gone = self._remove(lifted)
         self._to_end |= {ban.key: ban for ban in past if self._book.get(*ban.key) is None}
         over = [ban for key, ban in newer.items() if self._book.get(*key) is None]
         self._book.load([*past, *(replace(ban, until=now) if ban.active(now) else ban for ban in over)], now)
         made = [self._book.replace(ban) for key, ban in newer.items() if self._book.get(*key) is not None]
         # What was restored from the file beside the journal may never have reached the blacklist.
         self._to_save = {ban.key: ban for ban in self._book.snapshot() if ban.key not in known} | self._to_save | newer
-        self._changed([*changes, *made], ended, stored=True)
+        self._changed([*changes, *made], gone, stored=True)
         _LOG.info("blacklist: %d bans in force, %d past ones remembered", len(changes), len(past))
 
     def _counted(self, ours: Ban, stored: int) -> Ban:
@@ -209,7 +224,7 @@ class Enforcer:
     async def store(self) -> None:
         """Give the blacklist what it lacks; raise errors.UnavailableError, keeping it for later."""
         save, end = self._to_save, self._to_end
-        self._to_save, self._to_end = {}, {}
+        self._to_save, self._to_end, self._ending = {}, {}, end
         try:
             if save:
                 await self._archive.save_bans(list(save.values()))
@@ -221,6 +236,7 @@ class Enforcer:
             self._to_end = {key: ban for key, ban in end.items() if key not in self._to_save} | self._to_end
             self._to_save = save | self._to_save
             raise
+        self._ending = {}
 
     def _changed(
         self,

@@ -99,12 +99,13 @@ class Upkeep:
             _LOG.exception("upkeep")
 
     async def save(self) -> None:
-        """Write the bans in force beside the journal if they have changed."""
+        """Write the bans in force, and those lifted, beside the journal if they have changed."""
         version = self._enforcer.version
         if version == self._saved_version:
             return
         try:
-            await asyncio.to_thread(saved_bans.save, self._saved, self._book.snapshot(), self._clock())
+            bans, lifted = self._book.snapshot(), self._enforcer.lifted()
+            await asyncio.to_thread(saved_bans.save, self._saved, bans, lifted, self._clock())
         except OSError as error:
             _LOG.warning("%s: the bans in force could not be saved: %s", self._saved, error.strerror)
         else:

@@ -254,3 +254,58 @@ def test_the_blacklist_is_taken_over_at_the_first_connection(postgres: PostgreSQ
 
     play(url, before)
     play(url, after)
+
+
+def test_an_unban_while_the_blacklist_is_away_outlives_a_restart(postgres: PostgreSQL) -> None:
+    url = postgres.fresh_database()
+    unbanned, before, again, held = (ban(f"203.0.113.{n}", count=n) for n in (1, 2, 3, 4))
+
+    async def first(scene: Scene) -> None:
+        await scene.archive.open()
+        scene.enforcer.begin([unbanned, before, again, held])
+        await scene.enforcer.store()
+        postgres.stop()
+        scene.enforcer.end([unbanned, again])
+        scene.now += SECOND
+        scene.enforcer.begin([replace(again, since=scene.now)])
+        with pytest.raises(UnavailableError):
+            await scene.enforcer.store()
+        assert scene.enforcer.lifted() == [unbanned]
+
+    async def second(scene: Scene) -> None:
+        scene.now += 2 * SECOND
+        scene.enforcer.restore([before, held], [unbanned])
+        scene.enforcer.end([before])
+        assert scene.enforcer.lifted() == [unbanned, before]
+        postgres.start()
+        await scene.archive.open()
+        await scene.enforcer.connected()
+        assert sorted(held.count for held in scene.book.snapshot()) == [3, 4]
+        assert scene.book.times(unbanned.network, 0) == 1
+        await scene.enforcer.store()
+        assert scene.enforcer.lifted() == []
+        assert postgres.query(BLACKLIST, url) == [
+            ["203.0.113.1", "0", "1", "f"], ["203.0.113.2", "0", "2", "f"],
+            ["203.0.113.3", "0", "3", "t"], ["203.0.113.4", "0", "4", "t"],
+        ]  # fmt: skip
+
+    play(url, first)
+    play(url, second)
+
+
+def test_what_is_lifted_is_known_while_it_is_on_its_way(postgres: PostgreSQL) -> None:
+    url = postgres.fresh_database()
+
+    async def act(scene: Scene) -> None:
+        await scene.archive.open()
+        scene.enforcer.begin([ban("203.0.113.1")])
+        await scene.enforcer.store()
+        scene.enforcer.end([ban("203.0.113.1")])
+        storing = asyncio.create_task(scene.enforcer.store())
+        await asyncio.sleep(0)
+        assert scene.enforcer.lifted() == [ban("203.0.113.1")]
+        storing.cancel()
+        await asyncio.gather(storing, return_exceptions=True)
+        assert scene.enforcer.lifted() == [ban("203.0.113.1")]
+
+    play(url, act)
