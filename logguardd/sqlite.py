@@ -37,13 +37,13 @@ _LITTLE = 128 << 10
 class Connection:
     """One connection, used in one thread that belongs to it; it is opened at the first use and after an I/O error.
 
-    ``what`` begins every message ("journal", "archive"); ``pragmas`` run on every new connection, in order.
+    ``what`` begins every message ("journal", "archive"); what ``pragmas`` gives is run on every new connection, in order.
     """
 
-    def __init__(self, path: Path, what: str, pragmas: Sequence[str]) -> None:
+    def __init__(self, path: Path, what: str, pragmas: Callable[[], Sequence[str]]) -> None:
         self.path = path
         self._what = what
-        self._pragmas = tuple(pragmas)
+        self._pragmas = pragmas
         self._thread: _Thread | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], T], *, opening: bool = False) -> T:
@@ -62,7 +62,7 @@ class Connection:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
         try:
-            for pragma in self._pragmas:
+            for pragma in self._pragmas():
                 connection.execute(f"PRAGMA {pragma}").fetchall()
         except BaseException:
             connection.close()

@@ -60,8 +60,8 @@ class SqliteArchive:
     def __init__(self, path: Path, retention: int) -> None:
         self._path = path
         self._retention = retention
-        self._connection = Connection(path, "archive", _PRAGMAS)
-        self._reading = Connection(path, "archive", ("query_only = ON",))
+        self._connection = Connection(path, "archive", lambda: _PRAGMAS)
+        self._reading = Connection(path, "archive", lambda: ("query_only = ON",))
         self._next: dict[str, int] = {}
 
     async def open(self) -> None:

@@ -25,7 +25,7 @@ async def batches(path: Path, first: int, last: int) -> AsyncIterator[Batch]:
     journal, errors.UnavailableError when it cannot be read.
     """
     readable(path, "journal")
-    connection = Connection(path, "journal", ("query_only = ON",))
+    connection = Connection(path, "journal", lambda: ("query_only = ON",))
     try:
         offset, end = await connection.run(partial(_span, path=path, first=first, last=last), opening=True)
         while offset < end:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from logguardd.errors import ConfigError, UnavailableError
-from logguardd.journal.store import PRAGMAS, STEP, Store, select
+from logguardd.journal.store import STEP, Store, pragmas, select
 from logguardd.journal.tail import Tail
 from logguardd.lockfile import LockedError, Lockfile
 from logguardd.sqlite import NO_ROOM, Connection, create, give_back
@@ -55,8 +55,8 @@ class SqliteJournal:
         self._retention = retention
         self._lock: Lockfile | None = None
         self._store = Store(path, max_size)
-        self._writer = Connection(path, "journal", PRAGMAS)
-        self._reader = Connection(path, "journal", (*PRAGMAS, "query_only = ON"))
+        self._writer = Connection(path, "journal", partial(pragmas, path))
+        self._reader = Connection(path, "journal", lambda: (*pragmas(path), "query_only = ON"))
         self._tail = Tail(_TAIL)
         self._head = 1
         self._oldest = 1

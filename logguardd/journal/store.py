@@ -26,20 +26,25 @@ _FORMAT = 1
 #: The most that one transaction deletes, so that appends never wait long behind it (a few tens of milliseconds).
 STEP = 8 << 20
 
-#: Bytes of the file system that are left free: on a disk that is full to the last byte SQLite cannot delete either,
-#: since that is written to the WAL first.
-RESERVE = 64 << 20
+#: Bytes of the file system that are left free, and the part of a small one: on a disk that is full to the last byte
+#: SQLite cannot delete either, since that is written to the WAL first.
+RESERVE, RESERVED_PART = 64 << 20, 3
 
-#: Pages of 16 KiB keep a batch of 256 KiB in 16 of them; a trickle still writes only one a commit. The WAL is
-#: checkpointed at 16 MiB and not cut below 32 MiB, so that it does not need new room all the time.
-PRAGMAS = (
-    "page_size = 16384",
-    "auto_vacuum = INCREMENTAL",
-    "synchronous = FULL",
-    "wal_autocheckpoint = 1024",
-    "journal_size_limit = 33554432",
-    "cache_size = -4096",
-)
+# Pages of 16 KiB keep a batch of 256 KiB in 16 of them; a trickle still writes only one a commit. Debian's SQLite would
+# overwrite what is deleted, that is write every message once more.
+_PAGE = 16 << 10
+_PRAGMAS = (f"page_size = {_PAGE}", "auto_vacuum = INCREMENTAL", "secure_delete = OFF", "synchronous = FULL", "cache_size = -4096")  # fmt: skip
+# The WAL is checkpointed at 16 MiB, on a small disk earlier, and not cut below twice that, so that it does not need new
+# room all the time.
+_CHECKPOINT, _CHECKPOINT_PART = 16 << 20, 12
+
+
+def pragmas(path: Path) -> tuple[str, ...]:
+    """Return the settings of connections to a journal at ``path``, which depend on its disk."""
+    disk = os.statvfs(path)
+    checkpoint = max(min(_CHECKPOINT, disk.f_blocks * disk.f_frsize // _CHECKPOINT_PART), 4 * _PAGE)
+    return (*_PRAGMAS, f"wal_autocheckpoint = {checkpoint // _PAGE}", f"journal_size_limit = {2 * checkpoint}")
+
 
 #: What a row takes beside its frames, about.
 _ROW = 64
@@ -99,7 +104,7 @@ class Store:
     ) -> list[Batch]:
         """Store batches, and consumers' offsets with them, in one transaction; return them numbered.
 
-        Over max_size, or on a disk with less than RESERVE left, consumed batches (those that end at or before position
+        Over max_size, or on a disk with less than its reserve left, consumed batches (those that end at or before position
         ``before``) make room: losing history early is better than not receiving. Raises errors.UnavailableError when
         there is none to be made.
         """
@@ -124,13 +129,17 @@ class Store:
     def _disk(self) -> int:
         """Return the bytes by which the file may grow on its disk."""
         disk = os.statvfs(self._path)
-        return max(disk.f_bavail * disk.f_frsize - RESERVE, 0)
+        return max(disk.f_bavail * disk.f_frsize - self._reserve(), 0)
+
+    def _reserve(self) -> int:
+        disk = os.statvfs(self._path)
+        return min(RESERVE, disk.f_blocks * disk.f_frsize // RESERVED_PART)
 
     def _why(self, before: int, size: int) -> str:
         needed = f"a consumer still needs all from position {before} on (the next is {self.head})"
         if self.used + size > self._max_size:
             return f"journal full: {self._path} holds {self.used} of max_size {self._max_size} bytes, and {needed}"
-        return f"journal: {self._path}: the disk is full but for {RESERVE >> 20} MiB kept back, and {needed}"
+        return f"journal: {self._path}: the disk is full but for {self._reserve() >> 20} MiB kept back, and {needed}"
 
     def store_offsets(self, connection: sqlite3.Connection, consumers: Mapping[str, int]) -> None:
         """Store consumers' offsets."""

@@ -177,13 +177,14 @@ def test_a_max_size_that_no_append_fits_into_is_refused(path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 192 MiB in memory."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 192 MiB in memory, or of as many as the test's parameter says."""
     need_root()
     folder = tmp_path / "disk"
     folder.mkdir()
+    size = getattr(request, "param", 192)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", folder], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", folder], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         unavailable(f"no tmpfs here: {mounted.stderr}")
@@ -225,6 +226,23 @@ def test_on_a_full_disk_consumed_batches_make_room(small_disk: Path) -> None:
             kept = numbers(await everything(journal, journal.oldest))
             assert kept == list(range(kept[0], 200))
             assert kept[0] > 50
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("small_disk", [16, 24, 64], indirect=True)
+def test_a_very_small_disk_is_used_and_resumes_by_itself(small_disk: Path) -> None:
+    async def scenario() -> None:
+        disk = os.statvfs(small_disk)
+        async with opened(small_disk / "journal.db", max_size=1 << 30) as journal:
+            for _ in range(3):
+                first = journal.head
+                with pytest.raises(UnavailableError, match="kept back"):
+                    await append_until_refused(journal, first)
+                assert (journal.head - first) << 20 > disk.f_blocks * disk.f_frsize // 4
+                assert numbers(await everything(journal, first)) == list(range(first, journal.head))
+                await commit_all(journal, journal.head)
+                await journal.append([large(journal.head)])
 
     asyncio.run(scenario())
 

@@ -22,7 +22,7 @@ def count(connection: sqlite3.Connection) -> int:
 
 def test_it_may_be_closed_while_others_use_it(tmp_path: Path) -> None:
     async def scenario() -> None:
-        shared = Connection(tmp_path / "file.db", "test", ["journal_mode = WAL"])
+        shared = Connection(tmp_path / "file.db", "test", lambda: ["journal_mode = WAL"])
         await shared.run(lambda connection: connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY)"))
 
         async def use() -> None:

@@ -68,7 +68,7 @@ def test_without_a_file_there_are_no_bans(tmp_path: Path) -> None:
         b'{"bans": 0, "lifted": 1}\n',
         b"\xff\x00\n",
         b"[" * 100_000,
-    ],  # fmt: skip
+    ],
 )
 def test_a_damaged_file_is_said_to_be_so_and_taken_for_none(
     tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
