@@ -1,7 +1,8 @@
 """Bans go on while the journal takes nothing: what waits for it is judged from memory.
 
 The journal will number what waits in the order in which it came, so its positions, and with them the identities of its
-hits, are known already; judging it again from the journal afterwards changes nothing.
+hits, are known already; judging it again from the journal afterwards changes nothing. Datagrams for which there is no room
+to wait are dropped, but judged too.
 """
 
 from __future__ import annotations
@@ -33,5 +34,7 @@ async def judge_held(
         if detector.offset >= intake.stuck_at:
             for batch in intake.held(judged):
                 judged = batch.offset + batch.count
+                await judge(await reader.parse(batch))
+            for batch in intake.seen():
                 await judge(await reader.parse(batch))
         await asyncio.sleep(LOOK)

@@ -65,6 +65,8 @@ class MemorySink:
     def __init__(self, *, durable: bool = True) -> None:
         self.full = False
         self.full_of_datagrams = False
+        self.watching = False
+        self.seen: list[tuple[Origin, Framed]] = []
         self.puts: list[tuple[Origin, Framed]] = []
         self.number = 0
         self._durable = durable
@@ -82,6 +84,9 @@ class MemorySink:
         if self._durable:
             self.commit()
         return future
+
+    def see(self, origin: Origin, framed: Framed) -> None:
+        self.seen.append((origin, framed))
 
     def when_room(self, callback: Callable[[], None]) -> None:
         self._waiting.append(callback)

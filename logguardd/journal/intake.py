@@ -40,6 +40,8 @@ _RETRY_FIRST = 0.05
 _RETRY_LAST = 1.0
 #: What a put weighs beside its frames, so that empty-looking traffic is bounded too.
 _PUT = 100
+#: Bytes of dropped frames kept for a look at them, and where their positions begin: beyond all of the journal's.
+_SEEN, _SEEN_FROM = 256 << 10, 1 << 62
 
 
 class _Entry:
@@ -109,6 +111,8 @@ class Intake:
         #: Set while the journal takes nothing, and the position that the first of what waits for it will get then.
         self.stuck = asyncio.Event()
         self.stuck_at = 0
+        self._seen: list[Batch] = []
+        self._seen_size = self._seen_to = 0
 
     @property
     def full(self) -> bool:
@@ -137,6 +141,26 @@ class Intake:
                     batches.append(Batch(offset, entry.received_at, entry.origin, frames, entry.count))
                 offset += entry.count
         return batches
+
+    @property
+    def watching(self) -> bool:
+        """Whether frames that are dropped should be shown to ``see``: the journal takes nothing, but bans go on."""
+        return self.stuck.is_set() and self._seen_size < _SEEN
+
+    def see(self, origin: Origin, framed: Framed) -> None:
+        """Keep frames that are dropped until ``seen`` is asked for them."""
+        if framed.number:
+            now = self._clock()
+            # Like nothing before, also not before a restart.
+            first = max(self._seen_to, _SEEN_FROM + now)
+            self._seen.append(Batch(first, now, origin, framed.frames, framed.number))
+            self._seen_to = first + framed.number
+            self._seen_size += len(framed.frames) + _PUT
+
+    def seen(self) -> list[Batch]:
+        """Give what ``see`` was shown since the last call, numbered as nothing in the journal is."""
+        seen, self._seen, self._seen_size = self._seen, [], 0
+        return seen
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, soon after ``full`` became False again (a few at a time, as room permits)."""
@@ -225,6 +249,7 @@ class Intake:
             else:
                 self.trouble = None
                 self.stuck.clear()
+                self.seen()
                 if since is not None:
                     _log.info("the journal can be written again, after %.1f s", (self._clock() - since) / SECOND)
                 return

@@ -25,6 +25,13 @@ class Sink(Protocol):
         It has a bound of its own, since streams that send as fast as they are read keep theirs full all the time.
         """
 
+    @property
+    def watching(self) -> bool:
+        """Whether the frames that are dropped should be shown to ``see``."""
+
+    def see(self, origin: Origin, framed: Framed) -> None:
+        """Take a look at frames that are dropped: who attacks is banned all the same."""
+
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, soon after ``full`` became False again."""
 

@@ -44,8 +44,8 @@ class UdpListener:
     """Receives datagrams on every specified socket and puts them into the sink, grouped by sender.
 
     ``specs`` are listen specifications (sockets.parse). While the sink is full, datagrams are read, dropped and counted
-    ("queue-full"); what the kernel drops since its buffer is full is counted once a second ("socket-buffer"). These, and
-    who is not allowed to send, are told in the log at a bounded rate.
+    ("queue-full"), and shown to it if it wants to see them; what the kernel drops since its buffer is full is counted
+    once a second ("socket-buffer"). These, and who is not allowed to send, are told in the log at a bounded rate.
     """
 
     key = "listen.udp"
@@ -138,8 +138,17 @@ class UdpListener:
 
     def _drain(self, bound: socket.socket) -> int:
         """Read what has arrived, within one turn's bound; return the number of datagrams read."""
-        if self._sink.full_of_datagrams:
+        full = self._sink.full_of_datagrams
+        if full and not self._sink.watching:
             return self._discard(bound)
+        received = 0
+        for host, payloads in self._receive(bound).items():
+            received += len(payloads)
+            self._put(host, payloads, drop=full)
+        return received
+
+    def _receive(self, bound: socket.socket) -> dict[str, list[bytes]]:
+        """Return the datagrams of one turn by host."""
         receive = bound.recvfrom
         by_host: dict[str, list[bytes]] = {}
         end = time.monotonic() + _TURN
@@ -159,13 +168,9 @@ class UdpListener:
             if str(error) != self._error:  # the same one may come with every turn
                 self._error = str(error)
                 _log.warning("%s: %s", self.key, error)
-        received = 0
-        for host, payloads in by_host.items():
-            received += len(payloads)
-            self._put(host, payloads)
-        return received
+        return by_host
 
-    def _put(self, host: str, payloads: list[bytes]) -> None:
+    def _put(self, host: str, payloads: list[bytes], *, drop: bool) -> None:
         origin = self._senders.origin(host)
         if origin is None:
             self._not_allowed.inc(len(payloads))
@@ -174,6 +179,11 @@ class UdpListener:
             )
             return
         framed = datagrams(payloads, self._limits.max_message)
+        if drop:
+            self._queue_full.inc(len(payloads))
+            if self._sink.watching:
+                self._sink.see(origin, framed)
+            return
         self._messages.inc(framed.number)
         self._bytes.inc(sum(map(len, payloads)))
         if framed.truncated:

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tests.servers.daemon import CHECKOUT, Daemon, send_tcp
+from tests.servers.daemon import CHECKOUT, Daemon, send_tcp, send_udp
 from tests.servers.process import wait_until
 
 if TYPE_CHECKING:
@@ -185,6 +185,32 @@ def test_a_full_journal_never_stops_bans(postgres: PostgreSQL, make_daemon: Call
     wait_until(lambda: "198.18.0.2" in banned(daemon), what="a ban by hits before and after")
     assert daemon.stop() == 0
     assert _rows(postgres, url) == 20_012
+
+
+def test_datagrams_that_find_no_room_are_dropped_but_ban_all_the_same(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon('[archive]\nurl = "postgresql://nobody@127.0.0.1:1/db"\n[journal]\nmax_size = "16MiB"\n')
+    daemon.start()
+    dropped = 'logguardd_dropped_total{reason="queue-full"}'
+    while not daemon.metric(dropped):
+        send_udp(daemon.ports["udp"], *[b"<13>Nov 20 10:00:00 web1 app[7]: " + b"x" * 8000] * 50)
+
+    def attack() -> bool:
+        send_udp(daemon.ports["udp"], *failed_logins("198.18.100.1", 6).splitlines())
+        return "198.18.100.1" in banned(daemon)
+
+    # Of a flood it looks only at so much at a time; this was one.
+    wait_until(attack, what="the first ban without any room")
+    hits = daemon.metric("logguardd_hits_total")
+    for host in range(6):
+        send_udp(daemon.ports["udp"], *failed_logins(f"198.18.{host}.1", 3).splitlines())
+        send_udp(daemon.ports["udp"], *failed_logins(f"198.18.{host}.1", 3).splitlines())
+        wait_until(lambda host=host: f"198.18.{host}.1" in banned(daemon), what="a ban without any room")
+    before = daemon.metric(dropped)
+    send_udp(daemon.ports["udp"], *failed_logins("198.18.9.1", 5).splitlines())
+    wait_until(lambda: daemon.metric(dropped) == before + 5, what="all datagrams dropped and counted")
+    wait_until(lambda: daemon.metric("logguardd_hits_total") >= hits + 41, what="all judged")
+    assert "198.18.9.1" not in banned(daemon)
+    assert daemon.stop() == 0
 
 
 def _rows(postgres: PostgreSQL, url: str) -> int:

@@ -112,6 +112,20 @@ def test_while_the_sink_is_full_datagrams_are_dropped_and_counted(run, caplog):
     assert caplog.text.count("udp: queue-full from everybody: datagrams dropped, the journal does not keep up") == 1
 
 
+@both_loops
+def test_while_the_sink_is_full_it_is_shown_what_is_dropped_if_it_wants_to(run):
+    async def main():
+        async with receiving() as r:
+            r.sink.full_of_datagrams = r.sink.watching = True
+            send(r.listener.address, b"<13>seen", b"<13>too")
+            await until(lambda: r.dropped("queue-full") == 2)
+            assert b"\n".join(framed.frames for _, framed in r.sink.seen) == b"<13>seen\n<13>too"
+            assert {origin.peer for origin, _ in r.sink.seen} == {"127.0.0.1"}
+            assert r.sink.number == 0
+
+    run_on(run, main())
+
+
 @needs_ipv6
 @both_loops
 def test_only_allowed_senders(run, caplog):
