@@ -20,19 +20,27 @@ if TYPE_CHECKING:
 ENDPOINT = "endpoint"
 _ENDPOINT_SEVERITY = "low"
 
-# syslogd(8) of the BSDs and sysklogd write the first, Darwin's the second, syslog-ng's suppress() the third, with the
-# beginning of what it repeats. Nothing else may stand in the message: a program that logs what others send it must not
-# multiply a hit.
+# syslogd(8) of the BSDs and sysklogd write the first, Darwin's the second, without a program's name, or FreeBSD's with its own;
+# syslog-ng's suppress() the third, under the name of the program and with the first 20 octets of what it repeats. Nothing
+# else may stand in the message: a program that logs what others send it must not multiply a hit.
 _REPEATED = re.compile(
     r"last message repeated ([0-9]{1,9}) times?|--- last message repeated ([0-9]{1,9}) times? ---"
     r"|Last message '(?P<begins>.{0,20})' repeated ([0-9]{1,9}) times, suppressed by syslog-ng on [^ ]{1,255}"
 )
 _REPEATED_MARK = b"ast message "
+_SYSLOGD = frozenset({None, "syslogd"})
 
 #: Characters kept of a message that may be repeated.
 _MESSAGE = 512
 
 _NO_TAGS: frozenset[str] = frozenset()
+
+
+def _begins(message: str, beginning: str | None) -> bool:
+    """Whether these are the message's first 20 octets, but for a character that was cut; None: nobody said."""
+    if beginning is None or beginning == message:
+        return True
+    return message.startswith(beginning) and len(beginning.encode("utf-8", "replace")) >= 20 - 3  # noqa: PLR2004
 
 
 class Detector:
@@ -128,6 +136,8 @@ class Detector:
         hits = []
         for index, record in enumerate(records):
             repeated = _REPEATED.fullmatch(record.msg.strip())
+            if repeated is not None and repeated["begins"] is None and record.app_name not in _SYSLOGD:
+                repeated = None
             if repeated is None:
                 hit = found.get(index)
                 if hit is not None:
@@ -139,7 +149,7 @@ class Detector:
             if hit is None and record.hostname in (peer, None):
                 hit = self._last.get((peer, latest))
             times = int(repeated[1] or repeated[2] or repeated[4])
-            if hit is not None and times and hit.message.startswith(repeated["begins"] or ""):
+            if hit is not None and times and _begins(hit.message, repeated["begins"]):
                 hits.append(hit._replace(time=batch.received_at, position=batch.offset + index, times=times))
         if peer in self._peers:
             self._latest[peer] = latest

@@ -20,6 +20,10 @@ def record(msg: str, hostname: str | None = "web1", app_name: str | None = "sshd
     return Record(4, 6, T, hostname, app_name, None, None, None, msg, None, msg)
 
 
+def repeat(hostname: str | None = "web1", text: str = REPEATED) -> Record:
+    return record(text, hostname, None)
+
+
 def match(rule: Rule | None = FAILED, address: str | None = "203.0.113.5", **changes) -> Match:
     return Match(rule, address, 40022, 22 if rule else 0, "tcp", "root", countable=True)._replace(**changes)
 
@@ -93,7 +97,7 @@ def test_the_endpoint_grammar_counts_under_a_name_of_its_own():
         ("--- last message repeated 7 times ---", 7),
         # syslog-ng when told to suppress them
         (f"Last message '{PASSWORD[:20]}' repeated 7 times, suppressed by syslog-ng on web1", 7),
-        ("Last message '' repeated 7 times, suppressed by syslog-ng on web1", 7),
+        (f"Last message '{PASSWORD[:18]}' repeated 7 times, suppressed by syslog-ng on web1", 7),
     ],
 )
 @pytest.mark.parametrize("app_name", [None, "syslogd"])
@@ -116,14 +120,22 @@ def test_last_message_repeated_counts_n_times(text, times, app_name):
         "last message repeated 4 times by eve",
         "last message repeated -4 times",
         "last message repeated 9999999999999 times",
+        "Last message '' repeated 4 times, suppressed by syslog-ng on web1",
+        "Last message 'Failed' repeated 4 times, suppressed by syslog-ng on web1",
         "Last message 'session opened' repeated 4 times, suppressed by syslog-ng on web1",
         "Last message 'Failed' repeated 4 times, suppressed by syslog-ng on web1, says eve",
         "last message repeated \u0664 times",
     ],
 )
 def test_nothing_else_repeats(text):
-    found = hits(Detector(everything), (record(PASSWORD), match()), (record(text), None))
+    found = hits(Detector(everything), (record(PASSWORD), match()), (repeat(text=text), None))
     assert sum(hit.times for hit in found) == (5 if text.endswith("4 times ") else 1)
+
+
+@pytest.mark.parametrize("app_name", ["sshd", "myapp", "last", ""])
+def test_programs_that_log_what_clients_say_repeat_nothing(app_name):
+    found = hits(Detector(everything), (record(PASSWORD), match()), (record(REPEATED, app_name=app_name), None))
+    assert [hit.times for hit in found] == [1]
 
 
 def test_repeats_across_batches_add_up():
@@ -131,14 +143,14 @@ def test_repeats_across_batches_add_up():
     detector = Detector(everything)
     assert len(hits(detector, (record("hello"), None), (record(PASSWORD), match()))) == 1
     for offset in (200, 201, 202):
-        found = hits(detector, (record(REPEATED), None), offset=offset, time=T + 30 * SECOND)
+        found = hits(detector, (repeat(), None), offset=offset, time=T + 30 * SECOND)
         assert [(hit.time, hit.position, hit.times) for hit in found] == [(T + 30 * SECOND, offset, 4)]
 
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_a_message_in_between_is_the_one_that_repeats(apart):
     detector = Detector(everything)
-    lines = [(record(PASSWORD), match()), (record("session opened"), None), (record(REPEATED), None)]
+    lines = [(record(PASSWORD), match()), (record("session opened"), None), (repeat(), None)]
     parts = [[line] for line in lines] if apart else [lines]
     assert sum(len(hits(detector, *part)) for part in parts) == 1
 
@@ -148,17 +160,17 @@ def test_a_match_that_does_not_count_does_not_count_repeated(between):
     detector = Detector(everything)
     hits(detector, (record(PASSWORD), match()), (record(PASSWORD, "web2"), match(address="203.0.113.6")))
     hits(detector, (record("x"), between), (record("y", "web3"), match()))
-    assert hits(detector, (record(REPEATED), None)) == []
-    assert hits(detector, (record(REPEATED, "web2"), None))[0].address == "203.0.113.6"
+    assert hits(detector, (repeat(), None)) == []
+    assert hits(detector, (repeat("web2"), None))[0].address == "203.0.113.6"
 
 
 def test_repeats_belong_to_their_sender():
     detector = Detector(everything)
     hits(detector, (record(PASSWORD, "web1"), match()), (record(PASSWORD, "web2"), match(address="203.0.113.6")))
-    found = hits(detector, (record(REPEATED, "web2"), None), (record(REPEATED, "web1"), None))
+    found = hits(detector, (repeat("web2"), None), (repeat("web1"), None))
     assert [hit.address for hit in found] == ["203.0.113.6", "203.0.113.5"]
     # The same name behind another peer is another host.
-    assert hits(detector, (record(REPEATED, "web1"), None), peer="192.0.2.99") == []
+    assert hits(detector, (repeat("web1"), None), peer="192.0.2.99") == []
 
 
 @pytest.mark.parametrize("apart", [True, False])
@@ -166,14 +178,14 @@ def test_a_repeat_without_a_hostname_is_of_what_the_peer_sent_last(apart):
     """As sysklogd sends it: "<38>last message repeated 4 times"; parsing puts the peer for the hostname."""
     detector = Detector(everything)
     other = (record(PASSWORD, "web2"), match(address="203.0.113.6"))
-    lines = [other, (record(PASSWORD, "web1"), match()), (record(REPEATED, "192.0.2.1"), None)]
+    lines = [other, (record(PASSWORD, "web1"), match()), (repeat("192.0.2.1"), None)]
     parts = [[line] for line in lines] if apart else [lines]
     found = [hit for part in parts for hit in hits(detector, *part)]
     assert [(hit.address, hit.times) for hit in found][2:] == [("203.0.113.5", 4)]
-    parts = [(record("bye", "web1"), None), (record(REPEATED, "192.0.2.1"), None)]
+    parts = [(record("bye", "web1"), None), (repeat("192.0.2.1"), None)]
     found = [hit for part in ([[line] for line in parts] if apart else [parts]) for hit in hits(detector, *part)]
     assert found == []
-    assert [hit.address for hit in hits(detector, (record(REPEATED, "web2"), None))] == ["203.0.113.6"]
+    assert [hit.address for hit in hits(detector, (repeat("web2"), None))] == ["203.0.113.6"]
 
 
 def test_senders_remembered_are_bounded():
@@ -181,9 +193,7 @@ def test_senders_remembered_are_bounded():
     for number in range(10):
         hits(detector, (record(PASSWORD, f"web{number}"), match()), peer=f"192.0.2.{number % 2}")
     known = [
-        number
-        for number in range(10)
-        if hits(detector, (record(REPEATED, f"web{number}"), None), peer=f"192.0.2.{number % 2}")
+        number for number in range(10) if hits(detector, (repeat(f"web{number}"), None), peer=f"192.0.2.{number % 2}")
     ]
     assert known == [7, 8, 9]
     assert len(detector._last) == sum(detector._peers.values()) == 3
@@ -192,7 +202,7 @@ def test_senders_remembered_are_bounded():
 def test_what_is_remembered_of_a_message_is_bounded():
     detector = Detector(everything)
     hits(detector, (record("x" * 60_000), match()))
-    assert len(hits(detector, (record(REPEATED), None))[0].message) == 512
+    assert len(hits(detector, (repeat(), None))[0].message) == 512
 
 
 def test_peers_without_remembered_hits_cost_nothing():
