@@ -51,7 +51,7 @@ _CUT = re.compile(r"(?=[^ ]{32}(?: |$))([A-Za-z_/(][^ \[\]{}\"'=<>,;]{0,30}+)\[\
 
 # Written by syslogds on their own account, without a tag, some without a hostname.
 _REPEATED = re.compile(r"(?:last )?message repeated \d+ times?").match
-_FORWARDED = re.compile(r"Message forwarded from ([^ ]{1,255}?):? +").match
+_FORWARDED = re.compile(r"(?:Message f|F)orwarded from ([^ ]{1,255}?):? +").match
 
 
 def parse(text: str, clock: Clock) -> Fields:

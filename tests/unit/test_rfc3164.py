@@ -103,6 +103,8 @@ def said(hostname: str | None, app_name: str | None, procid: str | None, msg: st
         ("re0.router1 /kernel: text", said("re0.router1", "/kernel", None, "text")),
         ("esx1 Hostd: info hostd[2099] [Originator@6876 sub=Vimsvc] text",
          said("esx1", "Hostd", None, "info hostd[2099] [Originator@6876 sub=Vimsvc] text")),
+        # FreeBSD's syslogd as a relay; for itself it names no host.
+        ("Forwarded from bsd1: sshd[12]: text", said("bsd1", "sshd", "12", "text")),
         # written by a syslogd on its own account
         ("web1 last message repeated 3 times", said("web1", None, None, "last message repeated 3 times")),
         ("last message repeated 3 times", said(None, None, None, "last message repeated 3 times")),
