@@ -85,10 +85,10 @@ def record(app_name: str | None, msg: str) -> Record:
 def _wrong_example(rules: RuleSet, text: RuleText, example: Example) -> str | None:
     (found,) = rules.match([record(example.app_name, example.msg)])
     if found is None or found.rule is not text.rule:
-        if found is not None and found.rule is not None:
-            reason = f"is claimed by rule {found.rule.name}, which stands before this one"
-        elif not applies(text.rule, example.app_name):
+        if not applies(text.rule, example.app_name):
             reason = f"app_name {example.app_name!r} is not among this rule's"
+        elif found is not None and found.rule is not None and found.rule in rules.rules[: rules.rules.index(text.rule)]:
+            reason = f"is claimed by rule {found.rule.name}, which stands before this one"
         else:
             reason = f"matches no pattern of this rule; {_furthest(text, example.msg)}"
         return f"{example.where}: {reason}"

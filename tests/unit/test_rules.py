@@ -164,6 +164,12 @@ def test_mistakes_are_named_where_they_stand(old, new, message):
     assert "\n" not in str(error.value)
 
 
+def test_an_example_that_only_a_later_rule_claims_matches_no_pattern_of_its_own():
+    rest = '[[rule]]\nname = "rest"\nmatch = ["<text>"]\nexample = [{ app_name = "x", msg = "x" }]\n'
+    with pytest.raises(RuleError, match="example 1: matches no pattern of this rule; match 1: fits up to column 21"):
+        load([("f.toml", RULE.replace("40022 ssh2", "40022 ssh3", 1)), ("g.toml", rest)])
+
+
 def test_a_rule_needs_an_example():
     with pytest.raises(RuleError, match="rule x: example: missing"):
         load([("f.toml", '[[rule]]\nname = "x"\nmatch = ["a"]\n')])
