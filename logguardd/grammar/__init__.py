@@ -4,8 +4,7 @@ The pyparsing parser is the reference: ``logguardctl explain`` and the tests use
 expression. Both match whole messages and give equal values; a property test holds them to it.
 
 A pattern that has free text before its address claims no message of more than MOST octets: programs and relays cut long
-messages (OpenSSH at 1023 octets, nginx at 2048, RFC 3164 relays at 1024 with the header), and a sender of free text could
-have the cut fall where the address that he wrote is the last one left.
+messages, and a sender of free text could have the cut fall where the address that he wrote is the last one left.
 
 How a pattern matches: parts in order; an optional part is tried present first, alternatives in the order written; closed
 tokens take all they can; free text takes as little as lets the rest match up to the message's end.
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING
 import pyparsing as pp
 
 from logguardd.grammar.addresses import exact, first_of, literal, normal
+from logguardd.grammar.cut import MOST, short
 from logguardd.grammar.language import parse
 from logguardd.grammar.patterns import Choice, Literal, Optional, Sequence, Token, Until
-from logguardd.grammar.structure import free_before_address
+from logguardd.grammar.structure import cut_matters
 from logguardd.grammar.tokens import atomic, element, expression, movable
 
 if TYPE_CHECKING:
@@ -31,15 +31,6 @@ if TYPE_CHECKING:
     from logguardd.grammar.patterns import Node
 
 __all__ = ["MOST", "Compiled", "Reference", "compile", "expression_of", "parse", "reference", "short", "value"]
-
-
-#: The greatest length, in octets of UTF-8, of a message whose address stands after free text.
-MOST = 900
-
-
-def short(message: str) -> bool:
-    """Whether the message has at most MOST octets, so that nothing on its way has cut it."""
-    return len(message) <= MOST and (message.isascii() or len(message.encode("utf-8", "replace")) <= MOST)
 
 
 def value(name: str, text: str) -> str:
@@ -70,7 +61,7 @@ class Expression:
 def expression_of(tree: Sequence, label: str = "a") -> Expression:
     """Return the regular expression of a pattern, for re.DOTALL; the names of its groups begin with ``label``."""
     writer = _Writer(label)
-    return Expression(writer.sequence(tree) + r"\Z", tuple(writer.fields), free_before_address(tree))
+    return Expression(writer.sequence(tree) + r"\Z", tuple(writer.fields), cut_matters(tree))
 
 
 class _Writer:
@@ -151,7 +142,7 @@ class Reference:
     def __init__(self, tree: Sequence) -> None:
         """Build the parser."""
         parser = _continue(tree, exact(pp.StringEnd()))
-        if free_before_address(tree):
+        if cut_matters(tree):
             uncut = exact(pp.Empty()).add_condition(lambda message, *_: short(message), call_during_try=True)
             parser = exact(pp.And([uncut, parser]))
         self._parser = parser.parse_with_tabs()

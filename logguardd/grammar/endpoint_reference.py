@@ -59,14 +59,14 @@ def endpoints(message: str, times: int = 1) -> Match | None:
             bracketed = "inside" in tokens
             label = _label_before(grammar.label_of_bracket if bracketed else grammar.label, message, start)
         address = tokens["inside"] if "inside" in tokens else tokens["bare"]
-        finds.append(Find(label, address, _named(tokens, "port"), _named(tokens, "slash")))
+        finds.append(Find(start, label, address, _named(tokens, "port"), _named(tokens, "slash")))
         if len(finds) == MOST:
             break
     if not finds:
         return None
     source_port, port = _first(grammar.source_port, message), _first(grammar.port, message)
     protocol = _first(grammar.protocol[0], message) or _first(grammar.protocol[1], message)
-    return judge(finds, source_port, port, protocol, times)
+    return judge(message, finds, source_port, port, protocol, times=times)
 
 
 def _named(tokens: pp.ParseResults, name: str, missing: Any = None) -> Any:

@@ -19,6 +19,7 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING, NamedTuple
 
 from logguardd.grammar.addresses import IPV4, IPV6, IPV6_ALONE, ZONE, normal, special
+from logguardd.grammar.cut import short
 from logguardd.records import Match
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ _ADDRESS = re.compile(
 
 
 class Find(NamedTuple):
-    """One address as it stands: its label, lower case, its text, its port (or None) and what stands after a slash."""
+    """One address as it stands: where, its label, lower case, its text, its port (or None) and what stands after a slash."""
 
+    start: int
     label: str
     text: str
     port: str | None
@@ -80,6 +82,10 @@ REACH = LONGEST_NAME + MOST_BETWEEN + max(len(label) for label in LABELS) + 2
 #: More than a name, its colon and an address may have before any place that a hint finds.
 _LONGEST_RUN = 160
 _WORD_BACKWARDS = _WORD_RUN = re.compile(f"[{WORD}]*")
+
+#: What could be an address, whatever stands around it; of the second, what has enough colons.
+_LIKE_IPV4 = re.compile(r"(?<![0-9])[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9])")
+_LIKE_IPV6 = re.compile(r"[A-Fa-f:]*[0-9][0-9A-Fa-f:]*")
 
 #: What every message with an address has somewhere; quick to look for.
 _FOUR = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
@@ -118,7 +124,8 @@ _PROTOCOL = re.compile(rf"(?<![{WORD}])(?:{'|'.join(PROTOCOLS)})(?![{WORD}])", r
 def endpoints(message: str, times: int = 1) -> Match | None:
     """Return the address and ports in a message, as a match without a rule, or None where no address stands in it.
 
-    It is countable if exactly one distinct address stands there that may be a peer's and is not labelled as local.
+    It is countable if exactly one distinct address stands there (see _alone) that may be a peer's and is not labelled as
+    local.
     """
     # Too few dots or colons are the rule, and cheap to see.
     if "::" in message or message.count(":") > 5:  # noqa: PLR2004
@@ -138,11 +145,12 @@ def endpoints(message: str, times: int = 1) -> Match | None:
     if protocol is None and ("cp" in lower or "udp" in lower or "icmp" in lower or "sctp" in lower):
         protocol = _PROTOCOL.search(message)
     return judge(
+        message,
         finds,
         source[1] if source else None,
         destination[1] if destination else None,
         protocol[protocol.lastindex or 0] if protocol else None,
-        times,
+        times=times,
     )
 
 
@@ -172,26 +180,32 @@ def _finds(message: str, hints: re.Pattern[str]) -> list[Find]:
         label = name.lower() if name else ""
         if label not in LABELS:
             label = _label_before(message, found.start(), bracketed=inside is not None)
-        finds.append(Find(label, inside or four or six, port1 or port2 or port3 or port4 or port5, slash))
+        finds.append(
+            Find(found.start(), label, inside or four or six, port1 or port2 or port3 or port4 or port5, slash)
+        )
         if len(finds) == MOST:
             break
     return finds
 
 
 def judge(
-    finds: Sequence[Find], source_port: str | None, port: str | None, protocol: str | None, times: int = 1
+    message: str,
+    finds: Sequence[Find],
+    source_port: str | None,
+    port: str | None,
+    protocol: str | None,
+    *,
+    times: int = 1,
 ) -> Match | None:
     """Decide which of the addresses found is the remote one; the ports and protocol are those given by key or word."""
     ends = [end for find in finds if find.label not in _IS_VERSION and (end := _end(find))]
     if not ends:
         return None
     remote = ends[0]
-    alone = True
     if len(ends) > 1:
         remote = next((end for end in ends if end[0] in _IS_REMOTE), None) or next(
             (end for end in ends if end[0] not in _IS_LOCAL), remote
         )
-        alone = len({end[1] for end in ends}) == 1
     label, address, beside = remote
     local = label in _IS_LOCAL
     other = next((end[2] for end in ends if end[0] in _IS_LOCAL and end[2]), 0) if local or len(ends) > 1 else 0
@@ -203,8 +217,32 @@ def judge(
         port=int(port or 0) or other,
         protocol=NUMBERS.get(protocol, protocol) if protocol else None,
         user=None,
-        countable=alone and not local and not special(address),
+        countable=len({end[1] for end in ends}) == 1 and not local and not special(address) and _alone(message, finds),
         times=times,
+    )
+
+
+def _alone(message: str, finds: Sequence[Find]) -> bool:
+    """Whether nothing else in the message could be the peer's address, had a client written the one that was found.
+
+    A client's text may make the program's address look like a version or a part of a path, may hold more addresses than
+    are looked at, and may be long enough to have it cut off. What the message begins with is taken for the program's own.
+    """
+    if len(finds) >= MOST:
+        return False
+    if finds[0].start == 0:
+        return True
+    texts = {find.text for find in finds}
+    if len({normal(text) for text in texts}) > 1 or not short(message):
+        return False
+    fours = {text.rpartition(":")[2] for text in texts}
+    if any(found not in fours for found in _LIKE_IPV4.findall(message)):
+        return False
+    sixes = {text.partition(".")[0].partition("%")[0] for text in texts}
+    return not any(
+        found not in sixes and found.removesuffix(":") not in sixes
+        for found in _LIKE_IPV6.findall(message)
+        if "::" in found or found.count(":") > 6  # noqa: PLR2004
     )
 
 

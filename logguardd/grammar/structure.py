@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _END = Follow(end=True)
 #: Tokens whose first character is known, so that they may follow a closed token.
 _OPENING = {"quoted": '"', "time": "["}
+#: Closed tokens that may stand for what a client wrote.
+_CLIENTS = frozenset({"name", "word", "quoted"})
 
 
 class PatternError(Exception):
@@ -169,9 +171,47 @@ def _check_closed(token: Token) -> None:
         _fail(token, "is directly followed by =, which it cannot contain; write the key between them")
 
 
-def free_before_address(tree: Sequence) -> bool:
-    """Whether free text may stand before <ip>."""
-    return "free ip" in _orders(tree)
+def cut_matters(tree: Sequence) -> bool:
+    """Whether a message that lost its end could be read with an address that somebody else wrote.
+
+    So it is where free text may stand before <ip>; and where one of _CLIENTS does, unless free text ends the pattern: then
+    the whole message would have matched as well.
+    """
+    return "free ip" in _orders(tree) or (_client_before_address(tree) and not _ends_free(tree))
+
+
+def _client_before_address(nodes: Sequence) -> bool:
+    """Whether one of _CLIENTS may stand before <ip>, in the parts or before them."""
+
+    def walk(nodes: Sequence, states: frozenset[str]) -> frozenset[str]:
+        for node in nodes:
+            match node:
+                case Token(kind=kind) if kind.name in _CLIENTS:
+                    states = frozenset({"none": "client"}.get(state, state) for state in states)
+                case Token(kind=kind) if kind.name == "ip":
+                    states = frozenset({"none": "ip", "client": "client ip"}.get(state, state) for state in states)
+                case Optional(body=body):
+                    states |= walk(body, states)
+                case Choice(alternatives=alternatives):
+                    states = frozenset().union(*(walk(body, states) for body in alternatives))
+                case Until(token=token, body=body):
+                    states = walk((token, *body), states)
+        return states
+
+    return "client ip" in walk(nodes, frozenset({"none"}))
+
+
+def _ends_free(nodes: Sequence) -> bool:
+    """Whether the parts end with free text in every case."""
+    match nodes[-1] if nodes else None:
+        case Token(kind=kind):
+            return kind.free
+        case Until(body=body):
+            return _ends_free(body)
+        case Choice(alternatives=alternatives):
+            return all(_ends_free(body) for body in alternatives)
+        case _:
+            return False
 
 
 def _orders(tree: Sequence) -> frozenset[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from logguardd.grammar import MOST, reference, short
 from logguardd.grammar.addresses import special
 from logguardd.grammar.endpoint_reference import endpoints
-from logguardd.grammar.structure import free_before_address
+from logguardd.grammar.structure import cut_matters
 from logguardd.records import Match
 from logguardd.rules.matcher import applies, heads, unwrap
 
@@ -71,8 +71,10 @@ def explain(texts: Sequence[RuleText], record: Record) -> Explanation:
 
 def try_pattern(rule: str, pattern: Pattern, message: str) -> tuple[Tried, Mapping[str, str] | None]:
     """Try one pattern; return what came of it and, where it matched, the values by field of records.Match."""
-    if free_before_address(pattern.tree) and not short(message):
-        reason = f"the message has more than {MOST} octets: it may have been cut, and free text stands before <ip>"
+    if cut_matters(pattern.tree) and not short(message):
+        reason = (
+            f"the message has more than {MOST} octets: it may have been cut, and what clients write stands before <ip>"
+        )
         return Tried(rule, pattern.text, matched=False, reason=reason), None
     # A parser takes milliseconds to build: not for messages that do not even begin as the pattern does.
     starts = heads(pattern.tree)

@@ -74,8 +74,23 @@ FOUND = [
     # Not addresses, beside one that is.
     ("203.0.113.5 runs version 1.2.3.4 of it", "203.0.113.5", 0, 0, N, True),
     ("203.0.113.5 - Chrome/1.2.3.4 Safari/5.6.7.8", "203.0.113.5", 0, 0, N, True),
-    ("http://203.0.113.5/1.2.3.4/x", "203.0.113.5", 0, 0, N, True),
+    ("http://203.0.113.5/1.2.3.4/x", "203.0.113.5", 0, 0, N, False),
     ("203.0.113.5 is 5.113.0.203.in-addr.arpa", "203.0.113.5", 0, 0, N, True),
+    # What a client wrote may hide the program's address: behind a slash, as a version, as a network, behind more of them
+    # than are looked at, or where the message was cut. What the message begins with is the program's.
+    ("no user 'from 198.51.100.9' at x/203.0.113.5", "198.51.100.9", 0, 0, N, False),
+    ("no user 'from 198.51.100.9 at x' x-203.0.113.5", "198.51.100.9", 0, 0, N, False),
+    ("no user 'from 198.51.100.9 version' 203.0.113.5", "198.51.100.9", 0, 0, N, False),
+    ("no user 'from 198.51.100.9', peer 203.0.113.0/24", "198.51.100.9", 0, 0, N, False),
+    ("no user 'from 19.51.100.9', peer x/19.51.100.99", "19.51.100.9", 0, 0, N, False),
+    ("no user 'from 198.51.100.9' at x/2001:db8::5:", "198.51.100.9", 0, 0, N, False),
+    ("no user 'from 2001:db8::9' at x/2001:db8::99", "2001:db8::9", 0, 0, N, False),
+    ("no user 'from 2001:db8::9' at x/1:2:3:4:5:6:7:8", "2001:db8::9", 0, 0, N, False),
+    ("no user '" + "198.51.100.9 " * 16 + "' from 203.0.113.5", "198.51.100.9", 0, 0, N, False),
+    ("no user '" + "x" * 350 + " from 198.51.100.9", "198.51.100.9", 0, 0, N, False),
+    ("198.51.100.9 - Chrome/1.2.3.4" + "x" * 350, "198.51.100.9", 0, 0, N, True),
+    ("in Some::Class: peer ::ffff:203.0.113.5, peer 203.0.113.5", "203.0.113.5", 0, 0, N, True),
+    ("in Some::Class: peer 2001:db8::5%eth0: gone", "2001:db8::5", 0, 0, N, True),
 ]  # fmt: skip
 NOTHING = [
     "",

@@ -119,9 +119,17 @@ CASES = [
     # More octets than are safe from having been cut on their way, where free text stands before the address.
     ("<user> from <ip>", "x" * (MOST - 9) + " from ::1", "x" * (MOST - 9)),
     ("<user> from <ip>", "x" * (MOST - 8) + " from ::1", None),
-    ("<user> from <ip>", "é" * 445 + "x from ::1", "é" * 445 + "x"),
-    ("<user> from <ip>", "é" * 446 + " from ::1", None),
+    ("<user> from <ip>", "é" * 170 + "x from ::1", "é" * 170 + "x"),
+    ("<user> from <ip>", "é" * 171 + " from ::1", None),
     ("<ip> said <text>", "::1 said " + "x" * 2000, "::1"),
+    # Or a word, which may end where the message was cut; but not where the whole message would match as well.
+    ("<name> from <ip>", "x" * (MOST - 9) + " from ::1", "x" * (MOST - 9)),
+    ("<name> from <ip>", "x" * (MOST - 8) + " from ::1", None),
+    ("[x ]<word> from <ip>[: <text>]", "x" * (MOST - 8) + " from ::1", None),
+    ("(a|<quoted>) from <ip>", '"' + "x" * MOST + '" from ::1', None),
+    ("<name> from <ip>: <text>", "x" * MOST + " from ::1: ", "x" * MOST),
+    ("<word> from <ip>: (a <text>|by <user>)", "x" * MOST + " from ::1: by ", "x" * MOST),
+    ("<int> <host> <ip> <word>", "1 x ::1 " + "x" * MOST, "1"),
 ]
 
 
