@@ -40,7 +40,7 @@ def _begins(message: str, beginning: str | None) -> bool:
     """Whether these are the message's first 20 octets, but for a character that was cut; None: nobody said."""
     if beginning is None or beginning == message:
         return True
-    return message.startswith(beginning) and len(beginning.encode("utf-8", "replace")) >= 20 - 3  # noqa: PLR2004
+    return message.startswith(beginning) and len(beginning.encode("utf-8", "replace")) >= 20 - 3
 
 
 class Detector:
