@@ -92,6 +92,10 @@ class Framer:
 
     def _split(self, data: bytes) -> Framed:
         """Return the frames in ``data``, which starts at a frame's start; keep the incomplete one."""
+        if b"\0" in data and data[0] not in _DIGITS:
+            plain = data.replace(b"\0", b"\n")
+            if not _COUNTED(plain):  # in a counted frame a NUL ends nothing
+                data = plain
         lines = self._lines(data)
         frames: list[bytes] = []
         if lines is None:
