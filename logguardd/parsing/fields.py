@@ -35,7 +35,7 @@ FIELD: Final = "[^ ]{1,255}+"
 
 #: A hostname before a tag: name, IPv4 or IPv6 address, syslog-ng's chains (``relay/host``). It does not end in a colon,
 #: for then it is the tag of a message that has no hostname.
-HOSTNAME: Final = r"""(?![-%@])[^ \t\[\]="'{}(),;<>]{1,255}+(?<!:)"""
+HOSTNAME: Final = r"""(?![-+%@])[^ \t\[\]="'{}(),;<>]{1,255}+(?<!:)"""
 
 #: The name in a tag that ends in a colon or is followed by ``[pid]``; not CEE's cookie, a Cisco mnemonic or a number
 #: such as Cisco's message count.

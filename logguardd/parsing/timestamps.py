@@ -6,6 +6,7 @@ import re
 from calendar import isleap
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import timezone as FixedZone  # noqa: N812 - "timezone" is what the configuration says
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -21,10 +22,10 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _LEAP_DAY = (2, 29)
 
 #: RFC 3164's TIMESTAMP ("Mmm dd hh:mm:ss") as it is met: the day unpadded, a year before the month, after the day or
-#: after the time (and there perhaps after a zone, as date(1) prints it), and a fraction.
+#: after the time (and there perhaps after a zone, as date(1) prints it), a fraction, and an offset (Huawei's).
 CALENDAR: Final = (
     r"(?:\d{4} )?[A-Za-z]{3} {1,2}\d{1,2}(?: \d{4})? \d{2}:\d{2}:\d{2}(?:[.,]\d{1,9})?"
-    r"(?: (?:[A-Z]{3,5} )?(?:19|20)\d{2}(?![^ :]))?"
+    r"(?: (?:[A-Z]{3,5} )?(?:19|20)\d{2}(?![^ :])| ?[+-]\d{2}:?\d{2}(?![^ :]))?"
 )
 #: RFC 3339's date-time, also with a space for the T, without colon in the offset, or without an offset.
 ISO: Final = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:[.,]\d{1,15})?(?:Z|[+-]\d{2}:?\d{2})?"
@@ -35,7 +36,7 @@ SOPHOS: Final = r"\d{4}:\d{2}:\d{2}-\d{2}:\d{2}:\d{2}"
 
 _CALENDAR = re.compile(
     r"(?:(\d{4}) )?([A-Za-z]{3}) {1,2}(\d{1,2})(?: (\d{4}))? (\d{2}):(\d{2}):(\d{2})(?:[.,](\d{1,9}))?"
-    r"(?:(?: [A-Z]{3,5})? (\d{4}))?(?: (UTC|GMT))?",
+    r"(?:(?: [A-Z]{3,5})? (\d{4})|(?: ?([+-]\d{2}):?(\d{2})))?(?: (UTC|GMT))?",
     re.ASCII,
 ).fullmatch
 _SOPHOS = re.compile(SOPHOS, re.ASCII).fullmatch
@@ -89,7 +90,11 @@ def _calendar(stamp: str, minute: int, timezone: tzinfo) -> int:
     found = _CALENDAR(stamp)
     if found is None:
         raise ValueError(stamp)
-    before, name, day, after, hour, minutes, second, fraction, last, utc = found.groups()
+    before, name, day, after, hour, minutes, second, fraction, last, hours_off, minutes_off, utc = found.groups()
+    if hours_off:
+        timezone = _offset(hours_off, minutes_off)
+    elif utc:
+        timezone = UTC
     month = _MONTHS.index(name.lower()) + 1
     year = before or after or last
     leap = min(int(second), 60) - min(int(second), 59)  # 61 and more stay as they are, to fail below
@@ -97,8 +102,14 @@ def _calendar(stamp: str, minute: int, timezone: tzinfo) -> int:
     for candidate in [int(year)] if year else _years(reference, leap_day=(month, int(day)) == _LEAP_DAY):
         with suppress(ValueError):  # not a leap year
             moments.append(datetime(candidate, month, int(day), int(hour), int(minutes), int(second) - leap))  # noqa: DTZ001 (the zone comes last)
-    time = _nearest(moments, reference, UTC if utc else timezone)
+    time = _nearest(moments, reference, timezone)
     return time + leap * SECOND + int((fraction or "").ljust(6, "0")[:6])
+
+
+def _offset(hours: str, minutes: str) -> tzinfo:
+    """Return the zone of ``+01`` and ``00``; raise ValueError for a day or more."""
+    off = timedelta(hours=int(hours[1:]), minutes=int(minutes))
+    return FixedZone(-off if hours[0] == "-" else off)
 
 
 def _years(reference: int, *, leap_day: bool) -> Iterable[int]:

@@ -100,6 +100,7 @@ def said(hostname: str | None, app_name: str | None, procid: str | None, msg: st
         ("mac1 --- last message repeated 3 times ---", said("mac1", None, None, "--- last message repeated 3 times ---")),
         ("sun1 sshd[12]: [ID 800047 auth.info] text", said("sun1", "sshd", "12", "text")._replace(msgid="800047")),
         ("sun1 sshd[12]: [ID x] text", said("sun1", "sshd", "12", "[ID x] text")),
+        ("sw1 %%01SSH/5/SSH_FAIL(l)[12]:text", said("sw1", None, None, "%%01SSH/5/SSH_FAIL(l)[12]:text")),  # Huawei
         ("re0.router1 /kernel: text", said("re0.router1", "/kernel", None, "text")),
         ("esx1 Hostd: info hostd[2099] [Originator@6876 sub=Vimsvc] text",
          said("esx1", "Hostd", None, "info hostd[2099] [Originator@6876 sub=Vimsvc] text")),
@@ -144,6 +145,8 @@ def test_after_the_stamp(rest: str, expected: Fields) -> None:
         "Nov 20 10:00:15 CST 2026",
         "Nov 20 10:00:15.000",
         "Nov 20 10:00:15 UTC",
+        "Nov 20 12:00:15 +0200",
+        "Nov 20 2026 12:00:15+02:00",
         "Nov 20 10:00:15 CET",
         "Nov 20 10:00:15 PDT",
         "Nov 20 10:00:15:",
