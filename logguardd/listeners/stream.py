@@ -154,10 +154,14 @@ class StreamListener:
             self.refuse(transport, "stopping", origin.peer, "accepted too late")
             return None
         most = self.limits.max_connections
-        if self.occupied >= most:
+        if self.occupied >= most and not self.make_room():
             self.refuse(transport, "max-connections", origin.peer, f"listen.max_connections is {most}")
             return None
         return origin
+
+    def make_room(self) -> bool:
+        """End a connection for the sake of a new one, if there is one that is not worth keeping; return whether."""
+        return False
 
     def refuse(self, transport: asyncio.BaseTransport, reason: str, peer: str, detail: str) -> None:
         """Close a connection at once and count why."""

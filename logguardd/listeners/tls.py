@@ -40,7 +40,8 @@ class TlsListener(StreamListener):
     """As StreamListener, after a handshake with a deadline; Origin.tls_identity is the name in the peer's certificate.
 
     A peer that fails the handshake, or that ``permitted_peers`` does not name, is closed, counted ("tls-handshake",
-    "peer-not-permitted") and told in the log.
+    "peer-not-permitted") and told in the log. At max_connections the handshake that has taken longest gives way: those
+    who have no certificate cannot keep out those who have.
     """
 
     key = "listen.tls"
@@ -58,6 +59,7 @@ class TlsListener(StreamListener):
     ) -> None:
         """Read the certificate files; raise ConfigError naming key, file and reason."""
         super().__init__(specs, sink, metrics, limits, inherited=inherited)
+        self._shaking_hands: dict[_TlsConnection, None] = {}  # the first one first
         self.reload(settings)
 
     def reload(self, settings: TlsSettings) -> None:
@@ -74,6 +76,20 @@ class TlsListener(StreamListener):
     def connection(self) -> Connection:
         """Return the protocol object for a new connection."""
         return _TlsConnection(self)
+
+    def make_room(self) -> bool:
+        """End the handshake that has taken longest; return whether there was any."""
+        oldest = next(iter(self._shaking_hands), None)
+        if oldest is not None:
+            oldest.give_way()
+        return oldest is not None
+
+    def shaking_hands(self, connection: _TlsConnection, *, done: bool) -> None:
+        """Note the beginning or the end of a handshake."""
+        if done:
+            self._shaking_hands.pop(connection, None)
+        else:
+            self._shaking_hands[connection] = None
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         """Return the server's side of a new TLS connection."""
@@ -98,6 +114,7 @@ class _TlsConnection(SyslogConnection):
         super().begin(transport, origin)
         timeout = self._listener.limits.handshake_timeout / SECOND
         self._deadline = self._loop.call_later(timeout, self._fail, f"not done in {timeout:g} s")
+        self._tls_listener.shaking_hands(self, done=False)
 
     def eof_received(self) -> bool | None:
         if self._deadline is not None:
@@ -122,9 +139,14 @@ class _TlsConnection(SyslogConnection):
         super().close()
 
     def abort(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._settle()
+        super().abort()
+
+    def give_way(self) -> None:
+        """Give up the handshake for another connection."""
+        most = self._listener.limits.max_connections
+        self._settle()
+        self._turn_away("max-connections", f"not done with its handshake; listen.max_connections is {most}")
         super().abort()
 
     def _take(self, origin: Origin, data: bytes) -> None:
@@ -170,9 +192,7 @@ class _TlsConnection(SyslogConnection):
         except ssl.SSLError as error:
             self._fail(reason(error) if self._first == _HANDSHAKE else "it does not speak TLS")
             return None
-        assert self._deadline is not None  # noqa: S101 - for the type checker
-        self._deadline.cancel()
-        self._deadline = None
+        self._settle()
         names = certificate_names(self._tls.getpeercert())
         certificate = self._tls.getpeercert(binary_form=True) or b""
         if not self._tls_listener.permits(names, certificate):
@@ -184,10 +204,15 @@ class _TlsConnection(SyslogConnection):
 
     def _fail(self, why: str) -> None:
         """Give up the handshake."""
+        self._settle()
+        self._turn_away("tls-handshake", why)
+
+    def _settle(self) -> None:
+        """End the handshake, one way or the other."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        self._turn_away("tls-handshake", why)
+            self._tls_listener.shaking_hands(self, done=True)
 
     def _turn_away(self, counted: str, why: str) -> None:
         self._listener.refusals.refuse(counted, self.peer, why)

@@ -210,6 +210,34 @@ def test_handshakes_count_as_connections_and_end_with_the_listener(run, server):
 
 
 @both_loops
+def test_at_the_bound_the_longest_handshake_gives_way_and_no_connection_that_is_done(run, authority, server):
+    """Whoever has no certificate cannot keep out those who have."""
+
+    async def main():
+        async with receiving(server, limits=Limits(max_connections=3)) as r:
+            done = [await connect(r, client_context(authority))]
+            silent = [await asyncio.open_connection("127.0.0.1", r.port) for _ in range(2)]
+            await until(lambda: r.count("connections") == 3)
+            for reader, _ in silent:
+                done.append(await connect(r, client_context(authority)))
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+            assert r.refused("max-connections") == 2
+            for _, writer in done:
+                writer.write(b"<13>x\n")
+            await until(lambda: r.sink.number == 3)
+            silent.append(await asyncio.open_connection("127.0.0.1", r.port))
+            await until(lambda: r.refused("max-connections") == 3)
+            assert r.count("connections") == 3
+            for _, writer in (*done, *silent):
+                writer.close()
+            for connection in (*done, *silent):
+                await ended(*connection)
+
+    run_on(run, main())
+
+
+@both_loops
 def test_reloading_keeps_open_connections_and_uses_the_new_files_for_new_ones(run, authority, server, tmp_path):
     other = Authority(tmp_path / "new", "New CA")
     certificate, key = other.issue("logs.example.com")
