@@ -26,7 +26,7 @@ _USUAL = re.compile(
     rf"1 ([^ ]{{1,64}}+) ({FIELD}) ({FIELD}) ({FIELD}) ({FIELD}) (-|{SD_ELEMENTS}){BEFORE_MSG}"
     # Nov 20 10:00:00 web1 sshd[1234]: Failed password, or with RFC 3339's stamp, or without hostname; but what stands
     # in the hostname's place may belong to the time, a message that begins with % may be Cisco's, with [ID Solaris'
-    rf"|(\d[^ ]*+|.{{15}}) (?:(?!(?:[A-Z]{{3,4}}|(?:19|20)\d\d) )({HOSTNAME}) )?({TAG})(?:\[({PROCID})\])?:(?: \ufeff?(?!%|\[ID )|$)"
+    rf"|(\d[^ ]*+|.{{15}}) (?:(?!(?:[A-Z]{{3,4}}|(?:19|20)\d\d) )({HOSTNAME}) )?({TAG})(?:\[({PROCID})\])?:(?: \ufeff?+(?!%|\[ID )|$)"
     r")(.*)",
     re.ASCII,
 ).match

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _STAMP = re.compile(
     r" *(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
     rf"({CALENDAR}(?: (?:UTC|GMT)(?= ))?|\d{{4}}-[^ ]{{5}}T[^ ]+|{ISO}|{SOPHOS})"
-    rf"(?: (?:{ZONES}|TZ[+-]\d{{1,2}})(?= ))?:?(?: +|$)(?:<\w{{1,8}}\.\w{{1,8}}> +)?",
+    rf"(?: (?:{ZONES}|TZ[+-]\d{{1,2}})(?= ))?:?(?:[ \t]+|$)(?:<\w{{1,8}}\.\w{{1,8}}> +)?",
     re.ASCII,
 ).match
 
@@ -31,7 +31,7 @@ _HOSTNAME = re.compile(
 # without a space unless that makes it look like an address, a time or a URL. A bare word that is written like the
 # first of a sentence is not a tag. Snare's is followed by a tab.
 _WITH_PROCID = re.compile(
-    rf" *+([^ \t\[\]{{}}\"'=<>,;@%][^ \t\[\]{{}}\"'=<>,;]{{0,254}}+)\[({PROCID})?\](?::|(?= |$)) ?"
+    rf" *+([^ \t\[\]{{}}\"'=<>,;@%][^ \t\[\]{{}}\"'=<>,;]{{0,254}}+)(?<!:)\[({PROCID})?\](?::|(?= |$)) ?"
 ).match
 _WITH_COLON = re.compile(rf" *+({TAG}):(?:(?: |$)|(?<=[A-Za-z_.)-]:)(?![:/\d]))").match
 _BARE = re.compile(r"(?![A-Z][a-z]* )([A-Za-z_][\w./-]{0,254}+)[ \t](?!$)", re.ASCII).match
@@ -58,7 +58,7 @@ def parse(text: str, clock: Clock) -> Fields:
     """Read the text after the PRI; what is in none of the known forms is the message (without a byte order mark)."""
     fields = _parse(text, clock)
     if fields.msg.startswith("\ufeff"):  # left by relays that read RFC 5424 and write RFC 3164
-        return fields._replace(msg=fields.msg[1:])
+        fields = fields._replace(msg=fields.msg[1:])
     if fields.msg.startswith("[ID ") and (found := _ID(fields.msg)):
         return fields._replace(msgid=found[1], msg=fields.msg[found.end() :])
     return fields

@@ -73,6 +73,12 @@ def test_no_pri_is_user_notice(text: str, msg: str, app_name: str | None) -> Non
     assert record.parse_error is None
 
 
+@pytest.mark.parametrize("start", ["%d", "[ID 8 auth.info] ", "[ID"])
+def test_byte_order_mark_before_what_looks_like_another_format(start: str) -> None:
+    [record] = read(f"<13>Nov 20 10:00:00 web1 app: \ufeff{start}text")
+    assert (record.app_name, record.msg) == ("app", "text" if "auth" in start else f"{start}text")
+
+
 @pytest.mark.parametrize(
     ("text", "hostname"),
     [

@@ -36,6 +36,7 @@ def said(hostname: str | None, app_name: str | None, procid: str | None, msg: st
         ("web1 sshd[1234]:Failed password", said("web1", "sshd", "1234", "Failed password")),
         ("web1 su 'su root' failed", said("web1", "su", None, "'su root' failed")),
         ("web1 su:'su root' failed", said("web1", "su", None, "'su root' failed")),
+        ("web1 sshd[1234]: \ufeff%d failed", said("web1", "sshd", "1234", "%d failed")),
         ("web1 sshd[1234]: \ufeffFailed", said("web1", "sshd", "1234", "Failed")),
         ("web1 sshd[1234]:   indented", said("web1", "sshd", "1234", "  indented")),
         ("web1  sshd[1234]: two spaces", said("web1", "sshd", "1234", "two spaces")),
@@ -48,6 +49,8 @@ def said(hostname: str | None, app_name: str | None, procid: str | None, msg: st
         ("web1 CRON[12]: (root) CMD (true)", said("web1", "CRON", "12", "(root) CMD (true)")),
         ("web1 (sd-pam)[12]: text", said("web1", "(sd-pam)", "12", "text")),
         ("web1 kernel: [   12.345678] IN=eth0 OUT=", said("web1", "kernel", None, "[   12.345678] IN=eth0 OUT=")),
+        ("web1 kernel:[12.345678] IN=eth0 OUT=", said("web1", "kernel", None, "[12.345678] IN=eth0 OUT=")),
+        ("\tweb1\tapp: text", said("web1", "app", None, "text")),
         ("web1 systemd[1]: Started cron.service.", said("web1", "systemd", "1", "Started cron.service.")),
         ("web1 app[]: text", said("web1", "app", None, "text")),
         # cut after 32 characters by rsyslog's forward templates
