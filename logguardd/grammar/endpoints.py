@@ -233,11 +233,13 @@ def _alone(message: str, finds: Sequence[Find]) -> bool:
     if finds[0].start == 0:
         return True
     texts = {find.text for find in finds}
-    if len({normal(text) for text in texts}) > 1 or not short(message):
+    if not short(message) or (len(texts) > 1 and len({normal(text) for text in texts}) > 1):
         return False
     fours = {text.rpartition(":")[2] for text in texts}
-    if any(found not in fours for found in _LIKE_IPV4.findall(message)):
+    if not fours.issuperset(_LIKE_IPV4.findall(message)):
         return False
+    if "::" not in message and message.count(":") <= 6:  # noqa: PLR2004
+        return True
     sixes = {text.partition(".")[0].partition("%")[0] for text in texts}
     return not any(
         found not in sixes and found.removesuffix(":") not in sixes

@@ -116,7 +116,10 @@ def _explain(pattern: str, place: int) -> NoReturn:
     here, before = pattern[place : place + 1], pattern[:place]
     escapes = "; to mean the character itself write a backslash before it"
     if opened := re.search(r"(?<!\\)<([^<>]*)$", before):
-        name = (opened[1] + pattern[place:].partition(">")[0])[:32]
+        name, closed, _ = (opened[1] + pattern[place:]).partition(">")
+        if not closed and name in KINDS:
+            _refuse(place + 1, f"the pattern ends before <{name} is closed by >{escapes}")
+        name = name[:32]
         near = difflib.get_close_matches(name, KINDS, n=1)
         hint = f"did you mean <{near[0]}>? There" if near else "there"
         _refuse(opened.start() + 1, f"no token is called <{name}>; {hint} are {', '.join(KINDS)}{escapes}")

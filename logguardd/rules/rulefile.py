@@ -100,7 +100,8 @@ def _position(message: str, text: str) -> str:
     if where.startswith("end of"):
         last = text.rpartition("\n")
         where = f"line {text.count(chr(10)) + 1}, column {len(last[2]) + 1})"
-    return f"{where.rstrip(')')}: not TOML: {what[0].lower()}{what[1:]}"
+    hint = "; patterns are easiest in single quotes, '...'" if "\\" in what else ""
+    return f"{where.rstrip(')')}: not TOML: {what[0].lower()}{what[1:]}{hint}"
 
 
 def unknown_keys(where: str, table: Mapping[str, object], allowed: Iterable[str]) -> list[str]:

@@ -85,6 +85,8 @@ def test_free_text_before_free_text_ends_at_the_first_place():
         ("a <use> b", 3, "did you mean <user>?"),
         ("a <word b", 3, "no token is called <word b>"),
         ("a <", 3, "no token is called <>"),
+        ("a <word", 8, "the pattern ends before <word is closed by >"),
+        ("a [<ip", 7, "the pattern ends before <ip is closed by >"),
         ("[" * 17 + "a" + "]" * 17, 17, "nested deeper than 16"),
         ("<host>[<ip>]", 1, "<host> is directly followed by <ip>; literal text must stand between them; a literal bracket is written \\["),
         ("<word><int>", 1, "<word> is directly followed by <int>"),

@@ -123,6 +123,7 @@ def test_ports_and_protocol_of_the_message_go_before_the_service():
     ("old", "new", "message"),
     [
         ("[[rule]]", "[[rule", "f.toml: line 1, column 7: not TOML: "),
+        ('["Failed <word>', '["\\(Failed <word>', "a string; patterns are easiest in single quotes"),
         ("[[rule]]", "[rule]", "f.toml: rule: must be written as [[rule]]"),
         ("[[rule]]", "[[rules]]", "f.toml: rules: unknown key; did you mean rule?"),
         ('ignore   = ["', 'ignore   = ["""', "f.toml: line 15, column 1: not TOML: "),
