@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from logguardd import parsing
 from logguardd.grammar import compile, reference  # noqa: A004 - the agreed name
 from logguardd.grammar.structure import columns, free
+from logguardd.records import SECOND, Batch, Origin
 from logguardd.rules import RuleSet, load, record
 from logguardd.rules.matcher import fits, unwrap
 
@@ -83,6 +86,27 @@ def test_corpus(line: Line) -> None:
 def test_corpus_with_names_cut_at_the_slash(line: Line) -> None:
     """As rsyslog writes APP-NAME in RSYSLOG_SyslogProtocol23Format: postfix for postfix/smtpd."""
     test_corpus(line._replace(app_name=line.app_name.partition("/")[0]))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "<38>Nov 20 10:00:00 web1 {0}[77]: {1}",
+        "<38>Nov 20 10:00:00 web1 {0}: {1}",
+        "<38>2026-11-20T10:00:00.123456+00:00 web1 {0}[77]: {1}",
+        "<38>1 2026-11-20T10:00:00.123456+00:00 web1 {0} 77 - - {1}",
+        "<38>Nov 20 10:00:00 Forwarded from web1: {0}[77]: {1}",
+    ],
+)
+def test_corpus_as_it_arrives(frame: str) -> None:
+    # A syslog header takes one blank before the message.
+    lines = [line for line in LINES if line.app_name and not line.msg.startswith(" ")]
+    frames = "\n".join(frame.format(line.app_name, line.msg) for line in lines)
+    batch = Batch(1, 1_795_168_800 * SECOND, Origin("192.0.2.1", "udp"), frames.encode(), len(lines))
+    records = parsing.parse(batch, timezone=UTC, max_clock_skew=300 * SECOND)
+    for line, found in zip(lines, rules().match(records), strict=True):
+        got = (found.rule.name if found and found.rule else "-", found.address if found else None)
+        assert got == (line.rule, line.address), line.where
 
 
 def test_corpus_is_whole() -> None:
