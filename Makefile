@@ -1,7 +1,7 @@
 # Everything stands on .venv, which `make setup` makes: Debian packages where missing (as root or through sudo), then pip.
 BIN := .venv/bin
 
-.PHONY: help setup run test test-debian check bench man deb rpm test-packages clean
+.PHONY: help setup run test test-debian check bench fuzz man deb rpm test-packages clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -38,6 +38,11 @@ check: .venv/ready-test
 ## make bench   a table of figures; JSON=file for JSON, QUICK=1 for a short one
 bench: .venv/ready-test
 	$(BIN)/python -m tests.benchmarks $(if $(JSON),--json $(JSON)) $(if $(QUICK),--quick)
+
+## make fuzz    fuzz what reads hostile bytes; SECONDS=60 for each target; TARGETS="parsing matching" for some
+fuzz: .venv/ready-test
+	$(BIN)/pip install --quiet atheris
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
 
 ## make man     write the generated parts of docs/man anew
 man: .venv/ready-test

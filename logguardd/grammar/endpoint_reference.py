@@ -59,7 +59,8 @@ def endpoints(message: str, times: int = 1) -> Match | None:
             bracketed = "inside" in tokens
             label = _label_before(grammar.label_of_bracket if bracketed else grammar.label, message, start)
         address = tokens["inside"] if "inside" in tokens else tokens["bare"]
-        finds.append(Find(start, label, address, _named(tokens, "port"), _named(tokens, "slash")))
+        port_of_it = _named(tokens, "port") or _named(tokens, "behind")
+        finds.append(Find(start, label, address, port_of_it, _named(tokens, "slash")))
         if len(finds) == MOST:
             break
     if not finds:
@@ -118,10 +119,10 @@ def _grammar() -> _Grammar:
     inside = first_of(_all(ipv4("inside"), literal("]")), *closed)
     bracket = _all(literal("["), inside, maybe(_all(literal(":"), port("port"))))
     after = first_of(
-        _all(literal("#"), port("port")),
+        _all(literal("#"), port("behind")),
         _all(literal("/"), port("slash")),
-        _all(literal("("), port("port"), literal(")")),
-        _all(run(" ,(", 2), _caseless("port"), run(" =:", 2), port("port")),
+        _all(literal("("), port("behind"), literal(")")),
+        _all(run(" ,(", 2), _caseless("port"), run(" =:", 2), port("behind")),
     )
     between = run(BETWEEN, MOST_BETWEEN)
     label = first_of(literal(">-"), exact(pp.Word(_WORD)))("label")

@@ -21,6 +21,8 @@ _PIECES = st.sampled_from(
 @given(st.lists(_PIECES | st.text(max_size=3), max_size=14).map("".join))
 @example("\u017fpt=1 1.2.3.4 \u212a")
 @example("x" * 200 + ":1.2.3.4 [1.2.3.4")
+@example("1.2.3.4:802#3")
+@example("[::1]:802(3)")
 @example("a" * 64 + ":1.2.3.4 " + "a" * 65 + ":5.6.7.8")
 def test_equal(message):
     assert endpoints.endpoints(message) == endpoint_reference.endpoints(message)
