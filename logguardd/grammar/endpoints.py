@@ -9,7 +9,7 @@ Ports: ``a.b.c.d:port``, ``[v6]:port``, ``ip#port``, ``ip(port)``, ``ip port n``
 zero (10.0.0.0/8), otherwise an address with its prefix length (192.0.2.7/24), not a port; only a greater n is a port.
 
 A word before an address tells which end it is: ``from``, ``SRC=``, ``rhost=``, ``client:``, ... or ``to``, ``DST=``, ``->``, ...
-The address is the first one labelled as remote, else the first not labelled as local, else the first.
+The address is the first one labelled as remote, else the first not labelled as local or as a name, else the first.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ REMOTE = (
 LOCAL = (
     "dst", "dstip", "dst_ip", "dest", "dest_ip", "destination", "destination_ip", "daddr", "to", "on", "at", "server",
     "local", "lip", "laddr", "listen", "listening", "upstream",
+)  # fmt: skip
+#: And words that say that it is what a client calls himself, or wants to be.
+NAMES = (
+    "user", "username", "user_name", "ruser", "login", "logname", "account", "acct", "name", "uid", "helo", "ehlo", "sender",
+    "recipient", "rcpt", "mailfrom", "query",
 )  # fmt: skip
 VERSION = ("version", "ver", "release", "rev", "revision", "build", "firmware", "section")
 #: Keys of ports and the protocol, and words that are one.
@@ -76,7 +81,8 @@ class Find(NamedTuple):
 
 
 _IS_REMOTE, _IS_LOCAL, _IS_VERSION = frozenset(REMOTE), frozenset((*LOCAL, "->")), frozenset(VERSION)
-LABELS = _IS_REMOTE | _IS_LOCAL | _IS_VERSION
+_IS_NAME = frozenset(NAMES)
+LABELS = _IS_REMOTE | _IS_LOCAL | _IS_VERSION | _IS_NAME
 LONGEST_NAME, MOST_BETWEEN = 64, 4
 REACH = LONGEST_NAME + MOST_BETWEEN + max(len(label) for label in LABELS) + 2
 #: More than a name, its colon and an address may have before any place that a hint finds.
@@ -204,7 +210,7 @@ def judge(
     remote = ends[0]
     if len(ends) > 1:
         remote = next((end for end in ends if end[0] in _IS_REMOTE), None) or next(
-            (end for end in ends if end[0] not in _IS_LOCAL), remote
+            (end for end in ends if end[0] not in _IS_LOCAL | _IS_NAME), remote
         )
     label, address, beside = remote
     local = label in _IS_LOCAL
@@ -217,7 +223,11 @@ def judge(
         port=int(port or 0) or other,
         protocol=NUMBERS.get(protocol, protocol) if protocol else None,
         user=None,
-        countable=len({end[1] for end in ends}) == 1 and not local and not special(address) and _alone(message, finds),
+        countable=len({end[1] for end in ends}) == 1
+        and label not in _IS_NAME
+        and not local
+        and not special(address)
+        and _alone(message, finds),
         times=times,
     )
 

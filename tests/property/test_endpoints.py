@@ -11,7 +11,7 @@ _PIECES = st.sampled_from(
     [
         "1.2.3.4", "203.0.113.5", "203.0.113.0", "2001:db8::1", "::ffff:1.2.3.4", "fe80::1%eth0", "0.0.0.0", "ff02::1",
         "[", "]", "(", ")", "<", ":", "22", "/", "8", "24", "64", "65536", "#", " port ", " Port: ", "from ", "src=", "dst ",
-        "to", "-> ", "client:", "rhost=", "x", "version ", "proto", "PROTO=", "tcp", "UDP", "SPT=", "DPT=", "dst_port",
+        "to", "-> ", "client:", "rhost=", "user=", "helo ", "x", "version ", "proto", "PROTO=", "tcp", "UDP", "SPT=", "DPT=", "dst_port",
         " ", " ", " ", ".", '"', "'", "=", ",", "-", "%", "::", "1", "aa:bb:cc:dd:ee:ff", ":00:11", "é", "\t", "unknown",
     ]
 )  # fmt: skip

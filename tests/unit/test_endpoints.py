@@ -88,6 +88,12 @@ FOUND = [
     ("no user 'from 2001:db8::9' at x/1:2:3:4:5:6:7:8", "2001:db8::9", 0, 0, N, False),
     ("no user '" + "198.51.100.9 " * 16 + "' from 203.0.113.5", "198.51.100.9", 0, 0, N, False),
     ("no user '" + "x" * 350 + " from 198.51.100.9", "198.51.100.9", 0, 0, N, False),
+    # What a client calls himself is not where he is.
+    ("auth failure: [user=198.51.100.9] [service=smtp]", "198.51.100.9", 0, 0, N, False),
+    ("invalid user 198.51.100.9", "198.51.100.9", 0, 0, N, False),
+    ("login: '198.51.100.9' is unknown", "198.51.100.9", 0, 0, N, False),
+    ("user=198.51.100.9 at 192.0.2.1", "198.51.100.9", 0, 0, N, False),
+    ("helo=<198.51.100.9> [203.0.113.5]:25", "203.0.113.5", 25, 0, N, False),
     ("198.51.100.9 - Chrome/1.2.3.4" + "x" * 350, "198.51.100.9", 0, 0, N, True),
     ("in Some::Class: peer ::ffff:203.0.113.5, peer 203.0.113.5", "203.0.113.5", 0, 0, N, True),
     ("in Some::Class: peer 2001:db8::5%eth0: gone", "2001:db8::5", 0, 0, N, True),
