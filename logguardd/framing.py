@@ -24,7 +24,7 @@ _COUNTED = re.compile(rb"\n[1-9]").search
 _COUNT = re.compile(rb"([1-9][0-9]{0,9})(?: |\Z)").match
 _DIGITS = frozenset(b"123456789")
 
-_CR = 13
+_CR, _NUL = 13, 0
 _LONGEST_TRAILER = len(b"\r\n")
 _TO_LINE_END = -1
 
@@ -183,11 +183,12 @@ class Framer:
 def datagrams(payloads: Sequence[bytes], max_message: int) -> Framed:
     """Return the frames in the datagrams of one peer: one each (RFC 5426 section 3.1), without one LF, CRLF or NUL.
 
+    An LF and a NUL, as Perl's Sys::Syslog ends them, are one trailer.
     An octet count before the message, which RFC 5426 does not know but some senders write, is removed only where it
     equals the length of the rest. Longer messages than ``max_message`` bytes are truncated.
     """
     return messages(
-        [_uncounted(payload) if payload and payload[0] in _DIGITS else payload for payload in payloads], max_message
+        [_bare(each) if each and (each[0] in _DIGITS or each[-1] == _NUL) else each for each in payloads], max_message
     )
 
 
@@ -207,9 +208,11 @@ def messages(payloads: Sequence[bytes], max_message: int) -> Framed:
     return _framed(frames, truncated)
 
 
-def _uncounted(payload: bytes) -> bytes:
+def _bare(payload: bytes) -> bytes:
     count = _COUNT(payload)
-    return payload[count.end() :] if count and int(count[1]) == len(payload) - count.end() else payload
+    if count and int(count[1]) == len(payload) - count.end():
+        payload = payload[count.end() :]
+    return payload[:-1] if payload.endswith(b"\n\0") else payload
 
 
 def _framed(frames: list[bytes], truncated: int) -> Framed:

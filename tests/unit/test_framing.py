@@ -124,6 +124,11 @@ def test_limit_below_the_digits_of_a_count() -> None:
         (b"<13>one\n", b"<13>one"),
         (b"<13>one\r\n", b"<13>one"),
         (b"<13>one\0", b"<13>one"),
+        (b"<13>one\n\0", b"<13>one"),  # Perl's Sys::Syslog
+        (b"<13>one\r\n\0", b"<13>one"),
+        (b"9 <13>one\n\0", b"<13>one"),
+        (b"<13>one\n\n\0", b"<13>one#012"),
+        (b"<13>one\0\n", b"<13>one#000"),
         (b"<13>one\n<13>forged", b"<13>one#012<13>forged"),
         (b"<13>a\0b", b"<13>a#000b"),
         (b"7 <13>one", b"<13>one"),
@@ -132,6 +137,7 @@ def test_limit_below_the_digits_of_a_count() -> None:
         (b"6 <13>one", b"6 <13>one"),
         (b"99999999999999999999 x", b"99999999999999999999 x"),
         (b"x" * LIMIT + b"\r\n", b"x" * LIMIT),
+        (b"x" * LIMIT + b"\n\0", b"x" * LIMIT),
     ],
 )
 def test_a_datagram_is_a_message(payload: bytes, frame: bytes) -> None:
