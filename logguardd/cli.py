@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from logguardd import __version__, config, exits, log, preflight
+from logguardd.errors import ConfigError
 from logguardd.welcome import welcome
 
 if TYPE_CHECKING:
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
     from logguardd.config.settings import Config
 
 _file = click.option(
-    "--config", "file", metavar="FILE", help=f"The configuration  [default: {config.DEFAULT_PATH}, if it is there]"
+    "--config",
+    "file",
+    metavar="FILE",
+    callback=exits.given,
+    help=f"The configuration  [default: {config.DEFAULT_PATH}, if it is there]",
 )
 _embedded = click.option(
     "--embedded",
     metavar="DIR",
+    callback=exits.given,
     help="Run without a configuration, as an ordinary user: ports 5514, everything that is written in DIR.",
 )
 
@@ -41,7 +47,10 @@ def command() -> None:
 @_embedded
 @click.option("--daemonize", is_flag=True, help="Go to the background once everything is up.")
 @click.option(
-    "--pidfile", metavar="FILE", help="With --daemonize: a file for the process id; no second daemon starts on it."
+    "--pidfile",
+    metavar="FILE",
+    callback=exits.given,
+    help="With --daemonize: a file for the process id; no second daemon starts on it.",
 )
 @click.option("--user", metavar="USER", help="Become this user after the ports are open  [with --daemonize: user]")
 @click.option("--group", metavar="GROUP", help="Become this group, too  [default: group, or the user's own]")
@@ -55,7 +64,7 @@ def run(
         )
     settings = _load(file, embedded)
     if embedded:
-        Path(settings.embedded).mkdir(mode=0o750, parents=True, exist_ok=True)
+        _make(Path(settings.embedded))
     log.configure(settings.log_level, settings.log_format)
     if not (daemonize or user or group):
         greeting = welcome(settings) if embedded else ""  # beforehand, as it may wait for the resolver
@@ -79,6 +88,8 @@ def run(
 def check_config(file: str | None, embedded: str | None) -> int:
     """Find every error of the configuration, the rules and the certificates, without starting anything."""
     _exclude(file, embedded)
+    if embedded and Path(embedded).exists() and not Path(embedded).is_dir():
+        raise ConfigError(_no_folder(embedded, "not a folder"))
     settings, problems = (config.embedded(embedded), []) if embedded else config.examine(_path(file))
     errors = [str(problem) for problem in problems]
     findings = preflight.check(settings, skip={problem.path[0] for problem in problems})
@@ -112,6 +123,18 @@ def _load(file: str | None, embedded: str | None) -> Config:
 def _exclude(file: str | None, embedded: str | None) -> None:
     if file and embedded:
         raise click.UsageError("--config and --embedded exclude each other")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        what = "not a folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise ConfigError(_no_folder(str(folder), what or str(error))) from None
+
+
+def _no_folder(path: str, what: str) -> str:
+    return f"--embedded: {path}: {what}; allowed: a folder, or the path of a new one"
 
 
 def _path(file: str | None) -> str | None:

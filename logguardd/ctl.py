@@ -15,7 +15,7 @@ from logguardd import __version__, config, exits, tables
 from logguardd.client import Client
 from logguardd.config.settings import Http
 from logguardd.errors import ConfigError
-from logguardd.notation import duration, printable
+from logguardd.notation import LONGEST_BAN, UNITS, duration, printable
 from logguardd.setup.commands import client_config, setup
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ def _length(_context: click.Context, _option: click.Parameter, value: str) -> st
     if value == "forever":
         return None
     try:
-        duration(value)
+        length = duration(value)
     except ValueError:
         raise click.BadParameter(f"{printable(value)} is not a duration; allowed: 10m, 1h30m, 7d, or forever") from None
+    if not UNITS["s"] <= length <= LONGEST_BAN:
+        raise click.BadParameter(f"{value} is out of range; allowed: 1s to {LONGEST_BAN // UNITS['d']}d, or forever")
     return value
 
 
@@ -61,12 +63,16 @@ class _Options:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--socket", metavar="PATH", help=f"The daemon's control socket  [default: http.control, {Http().control}]"
+    "--socket",
+    metavar="PATH",
+    callback=exits.given,
+    help=f"The daemon's control socket  [default: http.control, {Http().control}]",
 )
 @click.option(
     "--config",
     "file",
     metavar="FILE",
+    callback=exits.given,
     help=f"The daemon's configuration  [default: {config.DEFAULT_PATH}, if it is there]",
 )
 @click.version_option(__version__, prog_name="logguardctl")

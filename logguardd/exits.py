@@ -24,6 +24,7 @@ DONE, FAILED, WRONG = 0, 1, 2
 def run(command: click.Command, name: str, argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: what the command returns, if that is an int, else 0."""
     code = FAILED
+    _stand_in()
     try:
         result = command.main(args=argv, prog_name=name, standalone_mode=False)
         code = result if isinstance(result, int) else DONE
@@ -42,6 +43,24 @@ def run(command: click.Command, name: str, argv: Sequence[str] | None = None) ->
     except (click.Abort, KeyboardInterrupt):
         pass
     return code
+
+
+def given(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Check an option's value: an empty one is a script's unset variable, not the default."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty")
+    return value
+
+
+def _stand_in() -> None:
+    """Open /dev/null for each standard stream that whoever started us has closed: else a socket or file of ours gets its number."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor, inheritable=True)
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(descriptor, mode))
 
 
 def _misused(name: str, error: click.ClickException) -> None:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from logguardd.records import Network
 
-# The upper 96 bits of ::ffff:0:0/96.
-_MAPPED = 0xFFFF
+#: The shortest prefix length that is banned, by IP version.
+WIDEST = {4: 8, 6: 16}
+
+# ::ffff:0:0/96: its length, and its upper bits.
+_MAPPED_LENGTH, _MAPPED = 96, 0xFFFF
 
 
 def network_text(network: Network) -> str:
@@ -17,6 +20,15 @@ def network_text(network: Network) -> str:
     if network.prefixlen == network.max_prefixlen:
         return str(network.network_address)
     return str(network)
+
+
+def unmapped(network: Network) -> Network:
+    """Return the IPv4 network that one within ::ffff:0:0/96 stands for (RFC 4291 section 2.5.5.2), any other as it is."""
+    if network.version == 6 and network.prefixlen >= _MAPPED_LENGTH:  # noqa: PLR2004 - the version
+        number = int(network.network_address)
+        if number >> 32 == _MAPPED:
+            return IPv4Network((number & 0xFFFFFFFF, network.prefixlen - _MAPPED_LENGTH))
+    return network
 
 
 def parse_network(text: str) -> Network:

@@ -15,6 +15,9 @@ from logguardd.records import SECOND
 #: Microseconds in each unit of a duration, longest first.
 UNITS = {"d": 86400 * SECOND, "h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": 1000, "us": 1}
 
+#: The longest a ban can last, but for ever.
+LONGEST_BAN = 36_500 * UNITS["d"]
+
 #: Bytes in each unit of a size. Decimal units are accepted too, since df and disks speak them.
 SIZES = {
     "TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10,

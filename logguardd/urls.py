@@ -14,7 +14,8 @@ _MAX_PORT = 65535
 # The PostgreSQL manual, section 34.1.2.
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _SSL_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-_USERINFO = re.compile(r"(?<=://)([^/?#\s:@]*):[^/?#\s]*@")
+# To the last @: who forgets that /, ? and # must be escaped in a password does not want it in a log either.
+_USERINFO = re.compile(r"(?<=://)(?!\[)([^/?#\s:@]*):(?![0-9]{1,5}[/?#,])\S*@")
 _PARAMETER = re.compile(r"([?&](?:password|sslpassword)=)[^&#\s]*", re.IGNORECASE)
 
 
@@ -38,6 +39,8 @@ def check(url: str, schemes: tuple[str, ...]) -> None:
         parts = urlsplit(url)
     except ValueError as error:
         raise ValueError(f'"{redact(url)}" is not a URL: {error}') from None
+    if _cut(parts):
+        raise ValueError("in a password, / must be written as %2F, ? as %3F, # as %23, @ as %40")
     if scheme == "memory" and rest:
         raise ValueError('nothing may follow "memory://"')
     if scheme in ("sqlite", "unix"):
@@ -46,6 +49,14 @@ def check(url: str, schemes: tuple[str, ...]) -> None:
         _check_postgresql(url, parts)
     elif scheme in _REDIS:
         _check_redis(parts)
+
+
+def _cut(parts: SplitResult) -> bool:
+    """Whether the host seems to be the beginning of user and password, cut off at a character that should be escaped."""
+    _, colon, port = parts.netloc.rpartition(":")
+    if not colon or "@" in parts.netloc or parts.netloc.startswith("["):
+        return False
+    return "@" in parts.path + parts.fragment or ("@" in parts.query and not port.isdigit())
 
 
 def files(url: str) -> dict[str, str]:

@@ -146,7 +146,7 @@ def read(path: str) -> str:
     if len(data) > _MAX_FILE:
         raise ConfigError(f"{path}: the file is too long; allowed: up to {_MAX_FILE} bytes")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # editors of some systems put a byte order mark there
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8; allowed: UTF-8 text") from None
@@ -168,6 +168,10 @@ def _examine(text: str, source: str) -> tuple[Config, list[Problem]]:
         at = f"{source}:{text.count(chr(10)) + 1}"  # "end of document"
         if numbers := _TOML_PLACE.fullmatch(place):
             at = f"{source}:{numbers[1]}: column {numbers[2]}"
+            if key := toml_text.twice(what, text.split("\n")[int(numbers[1]) - 1]):
+                raise ConfigError(
+                    f"{source}:{numbers[1]}: {printable(key)}: it stands here already; allowed: once"
+                ) from None
         raise ConfigError(f"{at}: not TOML: {printable(what)}; allowed: TOML 1.0, see https://toml.io") from None
     except RecursionError:
         raise ConfigError(f"{source}: not TOML: brackets are nested too deep; allowed: a few levels") from None

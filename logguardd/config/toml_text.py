@@ -80,6 +80,14 @@ def lines(text: str) -> dict[tuple[str, ...], int]:
     return found
 
 
+def twice(error: str, line: str) -> str | None:
+    """Return the key or table of a line if tomllib's ``error`` says that it stands there for the second time."""
+    if not error.startswith(("Cannot overwrite", "Cannot declare", "Cannot mutate", "Cannot redefine")):
+        return None
+    found = _HEADER.match(line) or _PAIR.match(line)
+    return found[1] if found else None
+
+
 def _path(key: str) -> tuple[str, ...]:
     """Split a dotted key, by letting tomllib read it."""
     found: list[str] = []

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from logguardd import urls
+from logguardd.networks import unmapped
 from logguardd.notation import MAX_PORT, duration, endpoint, show_duration, show_size, shown, size, zone
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from logguardd.records import Network
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-# ::ffff:0:0/96, in which IPv4 addresses stand in IPv6 (RFC 4291 section 2.5.5.2).
-_MAPPED_PREFIX = 96
 _SOCKET_NAME = re.compile(r"[!-9;-~]{1,255}")
 
 
@@ -174,10 +173,7 @@ def networks() -> Kind:
             raise ValueError(f"{shown(raw)} is neither an address nor a network") from None
         if "/" in value and ip_address(value.partition("/")[0]) != network.network_address:
             raise ValueError(f'{shown(raw)} has bits set after its prefix: did you mean "{network}"?')
-        mapped = getattr(network.network_address, "ipv4_mapped", None)
-        if mapped and network.prefixlen >= _MAPPED_PREFIX:
-            return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
-        return network
+        return unmapped(network)
 
     def read(raw: object) -> tuple[Network, ...]:
         return tuple(dict.fromkeys(one(item) for item in _items(raw)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from logguardd.networks import WIDEST
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from ipaddress import IPv4Address, IPv6Address
@@ -13,13 +15,12 @@ if TYPE_CHECKING:
 
     _Span = tuple[int, int, str]
 
-#: The shortest prefix length that is banned, by IP version.
-WIDEST = {4: 8, 6: 16}
 _NEVER = (
     ("127.0.0.0/8", "loopback"),
     ("::1/128", "loopback"),
     ("0.0.0.0/8", "no peer's address"),
-    ("224.0.0.0/3", "no peer's address"),
+    ("224.0.0.0/4", "no peer's address"),
+    ("255.255.255.255/32", "no peer's address"),
     ("::/128", "no peer's address"),
     ("ff00::/8", "no peer's address"),
 )

@@ -87,7 +87,11 @@ def _networks(_context: click.Context, _option: click.Parameter, values: Iterabl
     help="Where bans go  [default: firewall.backend]",
 )
 @click.option(
-    "--config", "file", metavar="FILE", help=f"The configuration  [default: {config.DEFAULT_PATH}, if it is there]"
+    "--config",
+    "file",
+    metavar="FILE",
+    callback=exits.given,
+    help=f"The configuration  [default: {config.DEFAULT_PATH}, if it is there]",
 )
 @click.option(
     "--output", metavar="FILE", help="Where print writes to, - for standard output  [default: firewall.output]"

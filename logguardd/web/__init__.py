@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import generate_latest
 
 from logguardd.errors import ConfigError, LogguarddError
 from logguardd.lockfile import LockedError, Lockfile
@@ -33,6 +33,8 @@ _LOG = logging.getLogger(__name__)
 #: Connections to the TCP listener at a time, and seconds that each may last: one request, one answer.
 MAX_CONNECTIONS = 64
 MAX_SECONDS = 60.0
+# What generate_latest writes; the version that the library names itself differs from release to release.
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SHUTDOWN = 1.0
 _BACKLOG = 128
 _CONTROL_MODE = 0o660
@@ -171,7 +173,7 @@ class Web:
 
     async def _serve_metrics(self, _request: web.Request) -> web.StreamResponse:
         body = generate_latest(self._metrics.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=body, headers={"Content-Type": _METRICS_TYPE})
 
 
 def _remove_stale(path: Path) -> None:
@@ -200,13 +202,11 @@ async def _one_request(request: web.Request, handler: Callable[[web.Request], ob
     return response
 
 
-class _Refused(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
 class _Bounded:
-    """Makes a server's protocols, bounding their number and the life of each."""
+    """Makes a server's protocols, bounding their number and the life of each.
+
+    Where there are too many, the oldest makes room: who asks and leaves is answered, however many only hold connections.
+    """
 
     def __init__(self, server: web.Server) -> None:
         self._server = server
@@ -214,8 +214,12 @@ class _Bounded:
         self._sweep: asyncio.TimerHandle | None = None
 
     def __call__(self) -> asyncio.Protocol:
-        if len(self._server.connections) >= MAX_CONNECTIONS:
-            return _Refused()
+        # One that was closed a moment ago is still among the server's.
+        held = [each for each in self._server.connections if each in self._opened]
+        if len(held) >= MAX_CONNECTIONS:
+            oldest = min(held, key=self._opened.__getitem__)
+            del self._opened[oldest]
+            oldest.force_close()
         loop = asyncio.get_running_loop()
         protocol = self._server()
         self._opened[protocol] = loop.time()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from difflib import get_close_matches
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from logguardd.errors import ConfigError, LogguarddError, UnavailableError
-from logguardd.networks import network_text
-from logguardd.notation import MAX_PORT, duration, shown
+from logguardd.networks import WIDEST, network_text, unmapped
+from logguardd.notation import LONGEST_BAN, MAX_PORT, duration, shown
 from logguardd.records import SECOND, Network
 from logguardd.web.control import BanRequest, Control, ProtectedError, ban_json
 
@@ -31,7 +32,6 @@ MAX_BODY = 64 * 1024
 TIMEOUT = 30.0
 
 _MAX_REASON = 256
-_MAX_BAN = 36500 * 86400 * SECOND
 _SLICE = 1000
 _STATUS = {ProtectedError: 409, ConfigError: 400, UnavailableError: 503}
 _BAN_KEYS = ("network", "port", "duration", "reason")
@@ -105,7 +105,7 @@ class ControlRoutes:
             return answer({"error": f"{network_text(wanted)} is not banned{on_port}"}, 404)
         await self._control.unban(ended)
         now = self._clock()
-        return answer({"unbanned": [ban_json(ban, now) for ban in ended]})
+        return answer({"unbanned": [ban_json(replace(ban, until=now), now) for ban in ended]})
 
     async def reload(self, _request: web.Request) -> web.StreamResponse:
         """POST /reload."""
@@ -136,6 +136,10 @@ async def json_errors(
     limit = None if request.path == "/follow" else TIMEOUT
     try:
         return await asyncio.wait_for(handler(request), limit)
+    except web.HTTPMethodNotAllowed as error:
+        refusal = answer({"error": error.reason}, error.status)
+        refusal.headers["Allow"] = ", ".join(sorted(error.allowed_methods))  # RFC 9110 section 15.5.6
+        return refusal
     except web.HTTPException as error:
         return answer({"error": error.reason}, error.status)
     except TimeoutError:
@@ -184,7 +188,7 @@ def _ban_request(body: Mapping[str, Any]) -> BanRequest:
     if not isinstance(reason, str) or not 0 < len(reason) <= _MAX_REASON or not reason.isprintable():
         raise ConfigError(f"reason: allowed: up to {_MAX_REASON} printable characters")
     return BanRequest(
-        _network("network", body.get("network")),
+        _bannable("network", body.get("network")),
         _port(body.get("port", 0)),
         _duration(body.get("duration", DEFAULT_BAN)),
         reason,
@@ -198,7 +202,7 @@ def _duration(raw: object) -> int | None:
         microseconds = duration(raw) if isinstance(raw, str) else 0
     except ValueError:
         microseconds = 0
-    if not SECOND <= microseconds <= _MAX_BAN:
+    if not SECOND <= microseconds <= LONGEST_BAN:
         raise ConfigError(f'duration: {shown(raw)} is not allowed; allowed: "1s" to "36500d", or null for ever')
     return microseconds
 
@@ -207,13 +211,24 @@ def _network(key: str, raw: object, *, allowed: str = 'an address, or a network 
     try:
         if not isinstance(raw, str) or "%" in raw:
             raise ValueError(raw)  # noqa: TRY301
-        network: Network = ip_network(raw)
+        network: Network = ip_network(raw, strict=False)
     except ValueError:
         what = shown(raw) if raw is not None else "it is missing"
         raise ConfigError(f"{key}: {what}; allowed: {allowed}") from None
-    mapped = getattr(network.network_address, "ipv4_mapped", None)
-    if mapped is not None:
-        raise ConfigError(f"{key}: {shown(raw)} is an IPv4 address in IPv6; allowed: {mapped}")
+    plain = unmapped(network)
+    if plain is not network:
+        what = f"an IPv4 {'address' if plain.prefixlen == plain.max_prefixlen else 'network'} in IPv6"
+        raise ConfigError(f"{key}: {shown(raw)} is {what}; allowed: {network_text(plain)}")
+    if ip_address(raw.partition("/")[0]) != network.network_address:
+        raise ConfigError(f"{key}: {shown(raw)} has bits set after its prefix; allowed: {network}")
+    return network
+
+
+def _bannable(key: str, raw: object) -> Network:
+    network = _network(key, raw)
+    widest = WIDEST[network.version]
+    if network.prefixlen < widest:
+        raise ConfigError(f"{key}: {shown(raw)} is too wide; allowed: /{widest} or longer for IPv{network.version}")
     return network
 
 

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -83,6 +85,39 @@ def test_what_is_wrong_in_the_file_is_not_reported_twice(logguardd, file):
     assert len(err) == 1
 
 
+def test_what_stands_twice_is_named(logguardd, file):
+    for text, where in (
+        ('log_level = "info"\n\nlog_level = "info"\n', "3: log_level"),
+        ("[listen]\nudp = []\n[listen]\n", "3: listen"),
+        ('[jail.flood]\nban = "5m"\n"ban" = "6m"\n', '3: "ban"'),
+    ):
+        path = file(text)
+        assert logguardd("check-config", "--config", path)[::2] == (
+            2,
+            [f"logguardd: {path}:{where}: it stands here already; allowed: once"],
+        )
+
+
+def test_a_byte_order_mark_is_no_error(logguardd, file):
+    path = file("")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert logguardd("check-config", "--config", path)[0] == 0
+
+
+def test_closed_standard_streams_are_no_error(tmp_path):
+    for streams in (">&-", "2>&-", "<&-", "<&- >&- 2>&-"):
+        for argv in (
+            "logguardd.cli print-config",
+            "logguardd.cli --version",
+            f"logguardd.ctl --socket {tmp_path}/no status",
+        ):
+            done = subprocess.run(
+                ["sh", "-c", f"exec {sys.executable} -m {argv} {streams}"], capture_output=True, text=True, check=False
+            )
+            assert "Traceback" not in done.stderr
+            assert done.returncode == ("status" in argv)
+
+
 def test_certificates_of_postgresql(logguardd, file):
     path = file('[archive]\nurl = "postgresql://h/d?sslmode=verify-full&sslrootcert=/nonexistent/ca.pem"\n')
     code, _, err = logguardd("check-config", "--config", path)
@@ -146,6 +181,11 @@ def test_certificates(logguardd, file, tmp_path):
         (("run", "--config", "/nonexistent.toml"), "/nonexistent.toml: cannot be read: No such file"),
         (("run", "--config", "x", "--embedded", "y"), "--config and --embedded exclude each other"),
         (("run", "--pidfile", "x"), "--pidfile goes with --daemonize"),
+        (("run", "--config", ""), "'--config': it is empty"),
+        (("check-config", "--embedded", " "), "'--embedded': it is empty"),
+        (("run", "--embedded", "/dev/null"), "--embedded: /dev/null: not a folder; allowed: a folder"),
+        (("check-config", "--embedded", "/dev/null"), "--embedded: /dev/null: not a folder; allowed: a folder"),
+        (("run", "--embedded", "/dev/null/x"), "--embedded: /dev/null/x: not a folder; allowed: a folder"),
         (("run", "--confg", "x"), "No such option"),
         (("rum",), "No such command"),
         (("run", "extra"), "unexpected extra argument"),

@@ -157,6 +157,7 @@ def test_unban(tmp_path, target, ended):
     status, content, left = ask(tmp_path, "DELETE", target, bans=BANS)
     assert status == 200
     assert networks(content, "unbanned") == ended
+    assert {(ban["active"], ban["remaining_seconds"]) for ban in content["unbanned"]} == {(False, 0)}
     assert len(left) == len(BANS) - len(ended)
 
 

@@ -29,7 +29,8 @@ def test_health(tmp_path):
             served.control.ready = False
             assert (await served.ask("GET", "/readyz", tcp=True))[0] == 503
             assert (await served.ask("GET", "/nothing", tcp=True))[::2] == (404, {"error": "Not Found"})
-            assert (await served.ask("POST", "/healthz", tcp=True))[0] == 405
+            status, headers, _ = await served.ask("POST", "/healthz", tcp=True)
+            assert (status, headers["allow"]) == (405, "GET, HEAD")
             # What only operators may do is not served over TCP.
             assert (await served.ask("GET", "/status", tcp=True))[0] == 404
 
@@ -42,7 +43,7 @@ def test_metrics(tmp_path):
             served.metrics.messages.labels("udp").inc(3)
             status, headers, text = await served.ask("GET", "/metrics", tcp=True)
             assert status == 200
-            assert headers["content-type"].startswith("text/plain; version=")
+            assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
             assert 'logguardd_messages_total{transport="udp"} 3.0' in text
 
     asyncio.run(body())
@@ -50,19 +51,31 @@ def test_metrics(tmp_path):
 
 def test_tcp_connections_are_bounded_in_number_and_time(tmp_path, monkeypatch):
     monkeypatch.setattr("logguardd.web.MAX_CONNECTIONS", 3)
-    monkeypatch.setattr("logguardd.web.MAX_SECONDS", 0.5)
+    monkeypatch.setattr("logguardd.web.MAX_SECONDS", 1.0)
 
     async def body():
         async with serving(tmp_path) as served:
-            held = [await asyncio.open_connection("127.0.0.1", served.web.ports[0]) for _ in range(3)]
-            refused, writer = await asyncio.open_connection("127.0.0.1", served.web.ports[0])
-            assert await asyncio.wait_for(refused.read(), 5) == b""
-            writer.close()
+            held = [await asyncio.open_connection("127.0.0.1", served.web.ports[0]) for _ in range(5)]
+            for reader, _ in held[:2]:
+                assert await asyncio.wait_for(reader.read(), 0.5) == b"", "the oldest make room"
+            assert (await served.ask("GET", "/healthz", tcp=True))[0] == 200
             for reader, _ in held:
                 assert await asyncio.wait_for(reader.read(), 5) == b""
             for _, writer in held:
                 writer.close()
             assert (await served.ask("GET", "/healthz", tcp=True))[0] == 200
+
+    asyncio.run(body())
+
+
+def test_who_only_holds_connections_keeps_nobody_out(tmp_path):
+    async def body():
+        async with serving(tmp_path) as served:
+            held = [await asyncio.open_connection("127.0.0.1", served.web.ports[0]) for _ in range(200)]
+            for _ in range(5):
+                assert (await served.ask("GET", "/healthz", tcp=True))[0] == 200
+            for _, writer in held:
+                writer.close()
 
     asyncio.run(body())
 

@@ -92,7 +92,24 @@ def test_redact():
     )
     assert urls.redact("http://[::1]:80/a:b@c") == "http://[::1]:80/a:b@c"
     assert urls.redact("postgresql://h:5432/db") == "postgresql://h:5432/db"
+    assert urls.redact("postgresql://h:5432/db?user=a@b") == "postgresql://h:5432/db?user=a@b"
     assert urls.redact("plain text") == "plain text"
+
+
+@pytest.mark.parametrize("mark", "/?#")
+def test_a_password_that_is_not_escaped_is_told_of_and_not_shown(mark: str) -> None:
+    for scheme in ("postgresql", "redis"):
+        url = f"{scheme}://user:secret{mark}word@db.example:1234/0"
+        with pytest.raises(ValueError, match="%2F") as raised:
+            urls.check(url, (scheme,))
+        assert "secret" not in str(raised.value)
+        assert urls.redact(url) == f"{scheme}://user:***@db.example:1234/0"
+
+
+def test_an_at_sign_elsewhere_is_none_of_a_password() -> None:
+    for url in ("postgresql://h:5432/db?user=a@b", "postgresql:///db?user=a@b", "postgresql://u:p@h/db?user=a@b",
+                "postgresql://[::1]:5432/db?user=a@b"):  # fmt: skip
+        urls.check(url, ("postgresql",))
 
 
 def test_sqlite_path():
