@@ -74,6 +74,11 @@ async def _run(settings: Config, on_ready: Callable[[], None]) -> int:
     # Early ones wait: by its default, SIGHUP would end the daemon.
     hung_up = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+    for number in (
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):  # of other daemons' log rotation, for example; they would end us, too
+        loop.add_signal_handler(number, _LOG.info, "%s: there is nothing to do", number.name)
     try:
         await daemon.start()
         _spare_the_collector()
@@ -236,8 +241,9 @@ class Daemon:
             async with asyncio.timeout(_FIRST_CONNECTION):
                 await self.archive.open()
                 await self.enforcer.connected()
+            self.archiver.connected()
         except UnavailableError as error:
-            _LOG.warning("archive: %s; starting without it", error)
+            _LOG.warning("archive: %s; starting without it", str(error).removeprefix("archive: "))
         except TimeoutError:
             _LOG.warning("archive: no answer within %.0f s; starting without it", _FIRST_CONNECTION)
 

@@ -40,6 +40,8 @@ CACHED, MESSAGE = 16 * 1024 * 1024, 400
 LINGER, ENOUGH = 0.05, 2_000
 #: Seconds between two tries while a server is away: first, and at most.
 RETRY_FIRST, RETRY_LAST = 0.1, 5.0
+#: Seconds without messages after which the archive is asked whether it is still there.
+PROBE = 5.0
 #: The consumers' names in the journal and in metrics.
 ARCHIVE, DETECTOR = "archive", "detector"
 
@@ -154,6 +156,18 @@ class ArchiveConsumer:
         self.offset = 0
         #: None while the archive works, else the last error's text.
         self.trouble: str | None = "not connected yet"
+        self._begun = False
+        # Since when the archive owes an answer, in microseconds; None when it does not.
+        self._asked: int | None = None
+
+    @property
+    def overdue(self) -> int:
+        """Return the microseconds that the archive has owed an answer, 0 when it owes none."""
+        return 0 if self._asked is None else max(self._clock() - self._asked, 0)
+
+    def connected(self) -> None:
+        """Note that the archive could be reached, before ``run``."""
+        self.trouble = None
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -177,9 +191,9 @@ class ArchiveConsumer:
         await self._archive.open()
         await self._on_connected()
         self.offset = await self._begin()
-        if self.trouble is not None:
+        if self.trouble is not None or not self._begun:
             _LOG.info("archive: connected, going on at journal position %d of %d", self.offset, self._journal.head)
-        self.trouble = None
+        self.trouble, self._begun = None, True
         reading = self.offset
         writing: asyncio.Task[None] | None = None
         try:
@@ -190,7 +204,7 @@ class ArchiveConsumer:
                         await writing
                         writing = None
                         continue
-                    await self._journal.wait(reading)
+                    await self._idle(reading)
                     continue
                 rows = await self._rows(parsed)
                 # The next rows are made while PostgreSQL works on these.
@@ -204,6 +218,21 @@ class ArchiveConsumer:
             if writing is not None and not writing.done():
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
+
+    async def _idle(self, offset: int) -> None:
+        """Wait for messages from ``offset`` on; ask the archive meanwhile whether it is still there, and raise if not."""
+        try:
+            async with asyncio.timeout(PROBE):
+                await self._journal.wait(offset)
+        except TimeoutError:
+            await self._answered(self._archive.offset(self._journal.id))
+
+    async def _answered(self, question: Awaitable[object]) -> None:
+        self._asked = self._clock()
+        try:
+            await question
+        finally:
+            self._asked = None
 
     async def _begin(self) -> int:
         """Return where to go on; say so when the journal no longer holds what the archive still lacks."""
@@ -228,7 +257,7 @@ class ArchiveConsumer:
         return rows
 
     async def _store(self, rows: list[Row], parsed: list[Parsed], offset: int) -> None:
-        await self._archive.write(rows, self._journal.id, offset)
+        await self._answered(self._archive.write(rows, self._journal.id, offset))
         self.offset = offset
         metrics = self._metrics
         metrics.copy_batches.inc()

@@ -71,7 +71,7 @@ class Partitions:
         try:
             return await connection.fetchval(f"SELECT {function}($1)", _date(day))
         except _LATER as error:
-            complaint = f"{function}: {error}"
+            complaint = f"{function}: {str(error).partition(chr(10))[0]}"
             if complaint not in self._complaints:
                 self._complaints.add(complaint)
                 _log.warning("archive: %s", complaint)

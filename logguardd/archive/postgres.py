@@ -62,6 +62,7 @@ class PostgresArchive:
         self._reading = Session(url)  # questions may take long, and are seldom asked
         self._partitions = Partitions(self._other)
         self._next: dict[str, int] = {}
+        self._opened = False
 
     async def open(self) -> None:
         """Connect, migrate the schema under an advisory lock, make partitions; may be called again at any time.
@@ -69,6 +70,7 @@ class PostgresArchive:
         Raises errors.UnavailableError while the server refuses, for whatever reason (it may be set right while we keep
         receiving), errors.ConfigError for a URL that means nothing and a schema that we cannot use.
         """
+        self._opened = False
         self._next.clear()
         self._partitions.forget()
         async with self._other.use() as connection:
@@ -78,6 +80,7 @@ class PostgresArchive:
         await self._partitions.make([time.time_ns() // 1000])
         async with self._writing.use():
             pass
+        self._opened = True
 
     def _check(self, connection: Any) -> None:
         where = self._other.where
@@ -234,6 +237,8 @@ class PostgresArchive:
 
         What a long query on ``logs`` holds up is left for the next time, and so is what we have no right to.
         """
+        if not self._opened:
+            raise UnavailableError("archive: its schema could not be looked at yet")
         self._partitions.forget()
         await self._partitions.make(now + day * _DAY for day in range(_AHEAD + 1))
         async with self._other.use() as connection:

@@ -191,8 +191,9 @@ async def _follow(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, follower.stop)
-    # By its default, it would end us, and systemd would not start us again.
-    loop.add_signal_handler(signal.SIGHUP, lambda: _log.info("SIGHUP: there is nothing to reload"))
+    # By their default, they would end us, and systemd would not start us again.
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(number, _log.info, "%s: there is nothing to reload", number.name)
     watching = asyncio.create_task(_watch())
     notify.ready(f"waiting for {source}")
     try:

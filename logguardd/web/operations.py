@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 BY_HAND = "manual"
 #: Seconds without a follower before the firewall counts as degraded: both programs start at the same time.
 FOLLOWER_GRACE = 10
+#: Seconds without an answer after which the archive counts as degraded.
+PATIENCE = 3
 
 
 class Operations:
@@ -107,9 +109,7 @@ class Operations:
         """Return how the parts are; see control.Control."""
         components = {
             "journal": self._taking(),
-            "archive": Component("up")
-            if self._archive.trouble is None
-            else Component("degraded", self._archive.trouble),
+            "archive": self._storing(),
             "detector": Component("up")
             if self._detector.trouble is None
             else Component("down", self._detector.trouble),
@@ -181,6 +181,13 @@ class Operations:
             return Component("down", self._intake.trouble)
         if self._intake.full or self._intake.full_of_datagrams:
             return Component("degraded", "more comes in than it can take: senders wait, datagrams are dropped")
+        return Component("up")
+
+    def _storing(self) -> Component:
+        if self._archive.trouble is not None:
+            return Component("degraded", self._archive.trouble)
+        if self._archive.overdue > PATIENCE * SECOND:
+            return Component("degraded", f"no answer for {self._archive.overdue // SECOND} s")
         return Component("up")
 
     def _limiter(self) -> Component:

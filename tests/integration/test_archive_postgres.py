@@ -303,3 +303,25 @@ def test_what_is_no_postgresql_is_unavailable() -> None:
                 await asyncio.wait_for(PostgresArchive(url, DAY).open(), 30)
 
     asyncio.run(scenario())
+
+
+def test_a_database_that_could_not_be_opened_yet_is_not_maintained(
+    postgres: PostgreSQL, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres.fresh_database()
+    name = url.rpartition("/")[2]
+    postgres.query(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+
+    async def scenario() -> None:
+        archive = PostgresArchive(url, DAY)
+        with pytest.raises(UnavailableError, match="read-only"):
+            await archive.open()
+        with pytest.raises(UnavailableError, match="could not be looked at"):
+            await archive.maintain(NOW)
+        postgres.query(f"ALTER DATABASE {name} RESET default_transaction_read_only", postgres.url)
+        await archive.open()
+        await archive.maintain(NOW)
+        await archive.close()
+
+    asyncio.run(scenario())
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -9,6 +9,8 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.servers.daemon import CHECKOUT, Daemon, send_tcp, send_udp
 from tests.servers.process import wait_until
 
@@ -197,6 +199,16 @@ def test_sighup_during_the_start_is_answered_after_it(make_daemon: Callable[...,
         wait_until(lambda: "reloaded: " in daemon.child.output(), timeout=30, what="the reload")
         assert daemon.request("GET", "/status")[0] == 200
         assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_mean_nothing_do_not_end_it(make_daemon: Callable[..., Daemon], number: signal.Signals) -> None:
+    daemon = make_daemon()
+    daemon.start()
+    assert daemon.child is not None
+    daemon.child.process.send_signal(number)
+    wait_until(lambda: f"{number.name}: there is nothing to do" in daemon.child.output(), what="a line about it")
+    assert daemon.stop() == 0
 
 
 def test_sigterm_stores_what_was_sent_and_ends_within_five_seconds(make_daemon: Callable[..., Daemon]) -> None:

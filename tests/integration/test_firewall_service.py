@@ -72,12 +72,13 @@ def test_bans_outlive_the_service_and_the_next_one_takes_over(netns: Netns, serv
     holds(netns, "192.0.2.1", "192.0.2.3")
 
 
-def test_sighup_does_not_end_it(netns: Netns, server: FeedServer, start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_mean_nothing_do_not_end_it(netns: Netns, server: FeedServer, start, number) -> None:
     child = start("--backend", "nftables")
     connection = server.accept().greet(ban("192.0.2.1"))
     holds(netns, "192.0.2.1")
-    child.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: "nothing to reload" in child.output(), what="its answer")
+    child.process.send_signal(number)
+    wait_until(lambda: f"{number.name}: there is nothing to reload" in child.output(), what="its answer")
     connection.send(feed.change([ban("192.0.2.2")]))
     holds(netns, "192.0.2.1", "192.0.2.2")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import socket
@@ -79,6 +80,31 @@ def _send_at(port: int, rate: int, seconds: int) -> None:
         for tick in range(seconds * 10):
             stream.sendall(numbered(tick * rate // 10, rate // 10))
             time.sleep(max(0.0, started + (tick + 1) / 10 - time.monotonic()))
+
+
+def _archive(daemon: Daemon) -> tuple[str, str]:
+    status, text = daemon.http("/readyz")
+    assert status == 200, "messages are received"
+    archive = json.loads(text)["components"]["archive"]
+    return archive["state"], archive["detail"]
+
+
+def test_readyz_tells_of_a_postgresql_that_is_away_or_hangs_also_without_messages(
+    postgres: PostgreSQL, make_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = make_daemon(POSTGRES.format(url=postgres.fresh_database()))
+    daemon.start()
+    assert _archive(daemon) == ("up", "")
+    postgres.stop()
+    wait_until(lambda: _archive(daemon)[0] == "degraded", what="a PostgreSQL that is away to be noticed")
+    postgres.start()
+    wait_until(lambda: _archive(daemon)[0] == "up", what="its return to be noticed")
+    with postgres.frozen():
+        send_tcp(daemon.ports["tcp"], numbered(0, 1))
+        wait_until(lambda: re.fullmatch("no answer for [0-9]+ s", _archive(daemon)[1]), what="the silence to be told")
+        started = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - started < 5
 
 
 def test_redis_stopped_and_started_under_load_never_stops_bans(
