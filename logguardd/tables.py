@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _COLORS = {"up": "green", "degraded": "yellow", "down": "red"}
-_PIPE_WIDTH = 200
+# So that what stands in one row stays in one line: who reads a pipe looks for lines.
+_PIPE_WIDTH = 2000
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def console() -> Console:
-    """Return a console for standard output; into a pipe it writes wide lines, as nobody can widen that."""
+    """Return a console for standard output; into a pipe it writes lines as long as they come."""
     return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False, emoji=False)
 
 
@@ -46,9 +47,14 @@ def moment(stamp: object) -> str:
 
 
 def table(
-    columns: Iterable[str], rows: Iterable[Sequence[object]], *, title: str | None = None, header: bool = True
+    columns: Iterable[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    header: bool = True,
+    whole: Sequence[str] = (),
 ) -> Table:
-    """Return a table of texts."""
+    """Return a table of texts; what stands in the columns ``whole`` is not broken on a narrow terminal."""
     made = Table(
         box=SIMPLE_HEAD if header else None,
         show_header=header,
@@ -58,7 +64,7 @@ def table(
         pad_edge=False,
     )
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column in whole)
     for row in rows:
         made.add_row(*(_cell(each) for each in row))
     return made
@@ -92,7 +98,7 @@ def bans(items: Sequence[Mapping[str, Any]]) -> Table:
                 item["reason"],
             )
         )
-    return table(("address", "port", "jail", "since", "left", "count", "reason"), rows)
+    return table(("address", "port", "jail", "since", "left", "count", "reason"), rows, whole=("address", "port"))
 
 
 def why(content: Mapping[str, Any]) -> list[str | Table]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import ssl
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,13 @@ _ALLOWED = (
 )
 _TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _RESP3_SINCE = 5
+# Where in a script of ours Redis found what it says; nobody but its author wants to know.
+_PLACE = re.compile(r",? *(?:script: [0-9a-f]{40}, on )?@user_script:[0-9]+:?.*$")
+# What servers of a cluster say, of which one would have to be asked for each key.
+_CLUSTER = re.compile(
+    r"^(?:MOVED|ASK|CLUSTERDOWN|CROSSSLOT|TRYAGAIN)\b|hash slot|the cluster is down|same slot|cluster node",
+    re.IGNORECASE,
+)
 
 
 class Server:
@@ -153,7 +161,10 @@ def _reason(error: BaseException) -> str:
         # asyncio puts words of its own beside an errno; getaddrinfo's numbers are below zero.
         words = os.strerror(system.errno) if system.errno and system.errno > 0 else system.strerror
         return words or str(system)
-    return str(system or error) or type(error).__name__
+    words = _PLACE.sub("", str(system or error)).rstrip(". ") or type(error).__name__
+    return (
+        f"{words}; it is part of a Redis Cluster: use a single or replicated Redis" if _CLUSTER.search(words) else words
+    )
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from rich.console import Console
 
-from logguardd import ctl, exits
+from logguardd import ctl, exits, tables
 from tests.integration.serving import NOW, make_ban, serving
 
 
@@ -76,6 +77,24 @@ def test_bans(tmp_path, logguardctl):
         assert "192.0.2.1" not in logguardctl("bans", "2001:db8::5")[1]
         assert logguardctl("bans", "203.0.113.1")[1] == "203.0.113.1 is not banned.\n"
         assert len(json.loads(logguardctl("bans", "--json")[1])["bans"]) == 2
+
+
+def test_into_a_pipe_a_ban_is_one_line(tmp_path, logguardctl):
+    long = make_ban("2001:db8:1111:2222:3333:4444:5555:6666", reason="word " * 100)
+    with daemon(tmp_path, long):
+        lines = logguardctl("bans")[1].splitlines()
+    (line,) = [line for line in lines if "2001" in line]
+    assert line.split()[-100:] == ["word"] * 100
+    assert not [line for line in lines if "word" in line and "2001" not in line]
+
+
+def test_on_a_narrow_terminal_an_address_stays_whole(capsys):
+    ban = {
+        "network": "2001:db8:1111:2222:3333:4444:5555:6666", "port": 65535, "jail": "auth", "count": 1, "active": True,
+        "since": "2026-09-21T14:13:20.000Z", "until": None, "reason": "word " * 20,
+    }  # fmt: skip
+    Console(width=80).print(tables.bans([ban]))
+    assert "2001:db8:1111:2222:3333:4444:5555:6666   65535" in capsys.readouterr().out
 
 
 def test_nobody_is_banned(tmp_path, logguardctl):
