@@ -23,9 +23,9 @@ class Firewall(Protocol):
         """Do what the kernel does not do by itself (delete expired rules, renew capped timeouts); about once a second."""
 
     async def intact(self, now: int) -> bool:
-        """Whether what sync() made is still there; False after somebody else flushed it: the caller syncs again.
+        """Whether what sync() made is still as it was; False after somebody else changed it, or the clock was set: the caller syncs again.
 
-        Looks as far as a look is cheap: at chains and rules, and with nftables at every element unless there are many.
+        Looks as far as a look is cheap: at chains and rules, and at every element of sets unless there are many.
         """
 
     async def close(self) -> None:

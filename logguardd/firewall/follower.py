@@ -191,7 +191,7 @@ class Follower:
             self._protect()
             self._mirror.forget(self._now())
             if self._made and not await self._firewall.intact(self._now()):
-                _log.warning("somebody removed the firewall's sets or rules; putting them back")
+                _log.warning("the firewall's sets or rules are not as they were left; putting them right")
                 self._mirror.spoil()
         if self._mirror.due:
             await self._change()

@@ -34,6 +34,10 @@ _TYPES = {"banned": "hash:ip", "nets": "hash:net"}
 _PROTOCOLS = ("tcp", "udp")
 _NAMES = ("ipset", "list", "-n")
 _TOLERANCE = 5
+# With less left, the kernel may have expired it already.
+_SURE = 10 * SECOND
+# So many entries are listed in some 20 ms.
+_FEW = 5000
 
 
 class Ipset:
@@ -42,6 +46,9 @@ class Ipset:
     def __init__(self, runner: Runner, versions: Sequence[int] = (4, 6)) -> None:
         self._runner = runner
         self._versions = tuple(versions)
+        # What was put into the kernel, until when; expired ones are swept now and then.
+        self._held: dict[_Entry, int | None] = {}
+        self._sweep_at = 1024
         # Bans whose timeout is cut short in the kernel, and when to renew them.
         self._capped: dict[tuple[Network, int], Ban] = {}
         self._renewals: list[tuple[int, int, Ban]] = []
@@ -65,6 +72,7 @@ class Ipset:
             if not await chains.filled(self._runner, version, _rules(version)):
                 await chains.fill(self._runner, version, _rules(version))
         self._capped, self._renewals = {}, []
+        self._held = {}
         self._note(active, now)
 
     async def apply(self, add: Sequence[Ban], remove: Sequence[Ban], now: int) -> None:
@@ -81,6 +89,8 @@ class Ipset:
             await self._restore(lines)
         for ban in (*remove, *add):
             self._capped.pop(ban.key, None)
+            for entry in _entries(ban):
+                self._held.pop(entry, None)
         self._note(add, now)
 
     async def tick(self, now: int) -> None:
@@ -93,9 +103,14 @@ class Ipset:
         if due:
             await self.apply(due, [], now)
 
-    async def intact(self, now: int) -> bool:  # noqa: ARG002 - the other backends'
-        """Whether the chains are still jumped to first and hold our rules, which keep the sets from being destroyed."""
-        return all([await chains.intact(self._runner, version, len(_rules(version))) for version in self._versions])
+    async def intact(self, now: int) -> bool:
+        """Whether the chains are still jumped to first and hold our rules, and with few bans whether the sets are as we left them."""
+        if not all([await chains.intact(self._runner, version, len(_rules(version))) for version in self._versions]):
+            return False
+        if len(self._held) > _FEW:
+            return True
+        listed = await self._listed()
+        return listed is not None and _as_left(listed, self._held, now)
 
     async def flush(self) -> None:
         """Remove chains and sets and with them every ban."""
@@ -140,11 +155,17 @@ class Ipset:
 
     def _note(self, bans: Iterable[Ban], now: int) -> None:
         for ban in self._served(bans):
+            if not ban.active(now):
+                continue
+            self._held.update(dict.fromkeys(_entries(ban), ban.until))
             left = seconds_left(ban.until, now)
             if left is not None and left > IPSET_LONGEST:
                 self._capped[ban.key] = ban
                 due = now + IPSET_LONGEST * SECOND // 2
                 heapq.heappush(self._renewals, (due, next(self._ties), ban))
+        if len(self._held) > self._sweep_at:
+            self._held = {entry: until for entry, until in self._held.items() if until is None or until > now - _SURE}
+            self._sweep_at = 1024 + 2 * len(self._held)
 
 
 _KINDS = tuple((kind, ports) for ports in (False, True) for kind in _TYPES)
@@ -192,6 +213,20 @@ def _read(line: str) -> tuple[_Entry, int]:
         # inet_ntop(3) writes ::192.0.2.1 where ipaddress writes ::c000:201.
         address = network_text(ip_network(address))
     return (name, f"{address}{comma}{rest}"), int(options[options.index("timeout") + 1])
+
+
+def _as_left(listed: dict[_Entry, int], held: dict[_Entry, int | None], now: int) -> bool:
+    """Whether the kernel has what was put into it, with the time that it should have left, and nothing else."""
+    for entry, until in held.items():
+        if entry not in listed and (until is None or until > now + _SURE):
+            return False
+    for entry, left in listed.items():
+        until = held.get(entry, now)
+        wanted = 0 if until is None else min(-((now - until) // SECOND), IPSET_LONGEST)
+        renewed = wanted == IPSET_LONGEST and left > IPSET_LONGEST // 3
+        if not (0 < left <= _TOLERANCE or renewed or (_near(left, wanted) and (wanted or until is None))):
+            return False
+    return True
 
 
 def _near(left: int | None, timeout: int) -> bool:

@@ -22,8 +22,8 @@ HOOKS = ("input", "forward")
 PRIORITY = -10
 # 3,000 elements make about 170 KB for the kernel: below net.core.wmem_max, which bounds a batch inside a container.
 _CHUNK = 3000
-_LONG = 10**8
-_DAY = 86400
+#: From so many seconds on a timeout is in whole days, rounded up: nft refuses numbers of more than eight digits.
+LONG, DAY = 10**8, 86400
 _SEPARATOR = ",\n\t"
 
 
@@ -177,5 +177,4 @@ def _timed(edit: Edit) -> str:
 
 
 def _duration(seconds: int) -> str:
-    # nft refuses numbers of more than eight digits.
-    return f"{seconds}s" if seconds < _LONG else f"{-(-seconds // _DAY)}d"
+    return f"{seconds}s" if seconds < LONG else f"{-(-seconds // DAY)}d"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from logguardd.firewall.commands import Command
 from logguardd.firewall.nft_listing import has_chains, read_table
-from logguardd.firewall.nft_script import BASE, TABLE, Edit, change, create, element_of, remove_table
-from logguardd.firewall.timeouts import seconds_left
+from logguardd.firewall.nft_script import BASE, DAY, LONG, TABLE, Edit, change, create, element_of, remove_table
+from logguardd.firewall.timeouts import LONGEST, seconds_left
 from logguardd.records import SECOND
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Nftables:
         """Do nothing: the kernel does it all."""
 
     async def intact(self, now: int) -> bool:
-        """Whether our chains are still there (a few milliseconds), and with few bans whether rules and elements are."""
+        """Whether our chains are still there (a few milliseconds), and with few bans whether rules and elements are as we left them."""
         text = await self._runner.ask(_CHAINS)
         if text is None:
             return True
@@ -107,9 +107,7 @@ class Nftables:
         if len(self._held) > _FEW:
             return True
         listing = await self._list()
-        return listing is not None and all(
-            element in listing.elements for element, until in self._held.items() if until is None or until > now + _SURE
-        )
+        return listing is not None and _as_left(listing, self._held, now)
 
     async def flush(self) -> None:
         """Remove the table and with it every ban."""
@@ -171,7 +169,22 @@ def _differences(listing: Listing, wanted: dict[Element, int | None], now: int) 
             yield _put(element, wanted[element], now)._replace(ensure=not sure, delete=True)
 
 
+def _as_left(listing: Listing, held: dict[Element, int | None], now: int) -> bool:
+    """Whether the kernel has what was put into it, with the time that it should have left, and nothing else."""
+    for element, until in held.items():
+        if element not in listing.elements and (until is None or until > now + _SURE):
+            return False
+    for element, left in listing.elements.items():
+        over = left is not None and left <= _TOLERANCE
+        seconds = seconds_left(held[element], now) if element in held else 0
+        if not over and not _near(left, seconds):
+            return False
+    return True
+
+
 def _near(left: int | None, seconds: int | None) -> bool:
     if left is None or seconds is None:
         return left is seconds
-    return abs(left - seconds) <= _TOLERANCE
+    if seconds >= LONGEST:
+        return left > LONGEST // 2
+    return abs(left - seconds) <= _TOLERANCE + (DAY if seconds >= LONG else 0)

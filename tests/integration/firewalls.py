@@ -145,8 +145,8 @@ class World:
     def apply(self, *add: Ban, remove: tuple[Ban, ...] = ()) -> None:
         self.do(lambda: self.backend.apply(add, remove, now()))
 
-    def intact(self) -> bool:
-        return bool(self.do(lambda: self.backend.intact(now())))
+    def intact(self, *, later: int = 0) -> bool:
+        return bool(self.do(lambda: self.backend.intact(now() + later)))
 
     def connect(
         self, source: str, port: int = 22, target: str | None = None, wait: float = 0.4

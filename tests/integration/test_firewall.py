@@ -166,7 +166,13 @@ FLUSHES = {
         "nft flush set inet logguardd banned4",
         "nft delete element inet logguardd nets6_64 { 2001:db8:1:: }",
     ),
-    "ipset": ("iptables -F LOGGUARDD", "ip6tables -D LOGGUARDD 1", "iptables -F INPUT"),
+    "ipset": (
+        "iptables -F LOGGUARDD",
+        "ip6tables -D LOGGUARDD 1",
+        "iptables -F INPUT",
+        "ipset flush logguardd_banned4",
+        "ipset del logguardd_banned4_ports 203.0.113.6,udp:22",
+    ),
     "iptables": ("iptables -F LOGGUARDD", "ip6tables -F LOGGUARDD", "iptables -D LOGGUARDD 2"),
 }
 
@@ -182,6 +188,41 @@ def test_parts_that_somebody_removed_are_noticed_and_put_back(world: World) -> N
         assert world.left().keys() == {BAD, f"{GOOD} 22", "2001:db8:1::/64"}, command
         assert not world.connect(BAD)
     assert world.intact()
+
+
+FOREIGN = {
+    "nftables": (
+        "nft add element inet logguardd banned4 { 203.0.113.6 timeout 1h }",
+        "nft add element inet logguardd banned4 { 203.0.113.6 }",
+        "nft add element inet logguardd banned6_ports { 2001:db8:1::6 . 22 }",
+    ),
+    "ipset": (
+        "ipset add logguardd_banned4 203.0.113.6 timeout 3600",
+        "ipset add logguardd_banned4 203.0.113.6",
+        "ipset add -exist logguardd_banned4 203.0.113.5 timeout 0",
+        "ipset add -exist logguardd_banned4 203.0.113.5 timeout 10000",
+    ),
+}
+
+
+@pytest.mark.parametrize("world", list(FOREIGN), indirect=True)
+def test_foreign_elements_and_timeouts_are_noticed(world: World) -> None:
+    for command in FOREIGN[world.kind]:
+        bans = [ban(BAD), ban(FAR, 0, None), ban("2001:db8:1::/64"), ban(NEAR, 22, 3_000_000_000), ban(OTHER6, 0, 2)]
+        world.sync(*bans)
+        assert world.intact(), command
+        world.host.run(*command.split())
+        assert not world.intact(), command
+        world.sync(*bans)
+        assert world.intact(), command
+        assert world.connect(GOOD)
+
+
+@pytest.mark.parametrize("world", list(FOREIGN), indirect=True)
+def test_a_clock_that_was_set_forward_is_noticed(world: World) -> None:
+    world.sync(ban(BAD, 0, 3600), ban(GOOD, 0, 86_400), ban(FAR, 0, None))
+    assert world.intact()
+    assert not world.intact(later=2 * 3600 * SECOND)
 
 
 def test_a_foreign_rule_before_ours_is_noticed(world: World) -> None:

@@ -136,7 +136,7 @@ def test_bans_reach_the_host_and_outlive_the_server(server, host, authority, fol
     assert child.output().count("following https://192.0.2.1:9515 (") == 2
     assert child.output().count("trying again") == 1
     # It says what it found only where it had been.
-    assert "somebody removed" not in child.output()
+    assert "not as they were left" not in child.output()
     assert child.stop() == 0
     assert "203.0.113.3" in (elements(host) or {})
 
