@@ -68,14 +68,19 @@ class Web:
     async def start(self) -> None:
         """Open both; raise ConfigError naming the key if one cannot be, LogguarddError if another daemon runs."""
         try:
-            await self._start_control()
-            await self._start_http()
+            bound = self._bind_control()
+            try:
+                await self._start_http()
+                await self._start_control(bound)
+            except BaseException:
+                bound.close()
+                raise
         except BaseException:
             await self.stop()
             raise
 
-    async def _start_control(self) -> None:
-        bound = self._bind_control()
+    async def _start_control(self, bound: socket.socket) -> None:
+        # The last one: who is answered at the control socket finds everything else open.
         server = await self._serve(ControlRoutes(self._control, self._followers, self._clock).application())
         loop = asyncio.get_running_loop()
         self._servers.append(await loop.create_unix_server(server, sock=bound, backlog=_BACKLOG))
@@ -135,7 +140,7 @@ class Web:
         return runner.server
 
     def _bind_control(self) -> socket.socket:
-        """Return the control socket, bound; a stale one is replaced, one that somebody listens at is not."""
+        """Return the control socket, bound but not listening; a stale one is replaced, one that somebody listens at is not."""
         path = Path(self._path)
         try:
             path.parent.mkdir(mode=0o755, exist_ok=True)

@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from logguardd.errors import ConfigError, LogguarddError
+from logguardd.web import Web
 from tests.integration.serving import make_ban, serving
 
 
@@ -191,5 +192,22 @@ def test_stopping_ends_followers_and_held_connections(tmp_path):
                 assert b"192.0.2.1" in await asyncio.wait_for(reader.read(), 5)
             assert await asyncio.wait_for(idle.read(), 5) == b""
             writer.close()
+
+    asyncio.run(body())
+
+
+def test_who_is_answered_at_the_control_socket_is_answered_over_tcp(tmp_path, monkeypatch):
+    started = Web._start_http
+
+    async def late(web):
+        with pytest.raises(OSError, match="refused"):
+            await asyncio.open_unix_connection(str(tmp_path / "control.sock"))
+        await started(web)
+
+    monkeypatch.setattr(Web, "_start_http", late)
+
+    async def body():
+        async with serving(tmp_path) as served:
+            assert (await served.ask("GET", "/status"))[0] == 200
 
     asyncio.run(body())
