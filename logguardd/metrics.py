@@ -39,6 +39,12 @@ class Metrics:
             ["reason"],
             registry=r,
         )
+        self.certificate_end = Gauge(
+            "logguardd_tls_certificate_not_after_timestamp_seconds",
+            "When the certificate ends, in seconds since 1970; 0 if clients refuse it now.",
+            ["listener"],
+            registry=r,
+        )
         self.bans_active = Gauge("logguardd_bans_active", "Bans in force.", registry=r)
         self.limiter_calls = Counter("logguardd_limiter_calls", "Batches counted, by limiter.", ["limiter"], registry=r)
         self.limiter_failures = Counter("logguardd_limiter_failures", "Calls to Redis that failed.", registry=r)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from logguardd.listeners.connection import Connection, SyslogConnection
 from logguardd.listeners.stream import StreamListener
-from logguardd.listeners.tls_context import TlsSettings, build_context, reason
+from logguardd.listeners.tls_context import TlsSettings, build_context, certificate_end, reason
 from logguardd.listeners.tls_peers import certificate_names, permitted_peer
 from logguardd.records import SECOND
 
@@ -59,6 +59,7 @@ class TlsListener(StreamListener):
     ) -> None:
         """Read the certificate files; raise ConfigError naming key, file and reason."""
         super().__init__(specs, sink, metrics, limits, inherited=inherited)
+        self._certificate_end = metrics.certificate_end.labels(self.transport)
         self._shaking_hands: dict[_TlsConnection, None] = {}  # the first one first
         self.reload(settings)
 
@@ -70,6 +71,7 @@ class TlsListener(StreamListener):
         context, warnings = build_context(settings)
         self._permitted = [permitted_peer(peer) for peer in settings.permitted_peers]
         self._context = context
+        self._certificate_end.set(certificate_end(context, settings.certificate))
         for warning in warnings:
             _log.warning("%s", warning)
 

@@ -56,10 +56,18 @@ def build_context(settings: TlsSettings) -> tuple[ssl.SSLContext, list[str]]:
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     _load_certificate(context, settings)
-    warnings = _rehearse(context, settings.certificate)
+    warnings, _ = _rehearse(context, settings.certificate)
     if settings.client_ca:
         warnings += _load_client_ca(context, settings.client_ca)
     return context, warnings
+
+
+def certificate_end(context: ssl.SSLContext, path: str) -> float:
+    """Return until when clients take the context's certificate, in seconds since 1970; 0 if they do not now.
+
+    ``path`` is the file that the context was built from.
+    """
+    return _rehearse(context, path)[1]
 
 
 def _load_certificate(context: ssl.SSLContext, settings: TlsSettings) -> None:
@@ -117,8 +125,10 @@ def _is_certificates_fault(path: str) -> bool:
     return False
 
 
-def _rehearse(context: ssl.SSLContext, path: str) -> list[str]:
-    """Return a warning if clients will refuse the certificate: expired, not yet valid, not one for servers; or soon.
+def _rehearse(context: ssl.SSLContext, path: str) -> tuple[list[str], float]:
+    """Return a warning if clients will refuse the certificate (expired, not yet valid, not one for servers), now or soon.
+
+    And until when they will take it, in seconds since 1970; 0 if they do not now.
 
     A handshake with ourselves, in memory: OpenSSL then judges the certificate as a client's does that trusts its issuer.
     """
@@ -134,12 +144,13 @@ def _rehearse(context: ssl.SSLContext, path: str) -> list[str]:
             with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
     except ssl.SSLCertVerificationError as error:
-        return [f"tls.certificate: {path}: clients will refuse it: {error.verify_message}"]
+        return [f"tls.certificate: {path}: clients will refuse it: {error.verify_message}"], 0.0
     except ssl.SSLError as error:
-        return [f"tls.certificate: {path}: clients will refuse it: {reason(error)}"]
-    end = str((client.getpeercert() or {})["notAfter"])
-    left = ssl.cert_time_to_seconds(end) - time.time()
-    return [f"tls.certificate: {path}: it ends at {end}: get a new one"] if left < _SOON else []
+        return [f"tls.certificate: {path}: clients will refuse it: {reason(error)}"], 0.0
+    shown = str((client.getpeercert() or {})["notAfter"])
+    end = ssl.cert_time_to_seconds(shown)
+    soon = end - time.time() < _SOON
+    return [f"tls.certificate: {path}: it ends at {shown}: get a new one"] if soon else [], float(end)
 
 
 class _EncryptedError(Exception):

@@ -17,7 +17,7 @@ from logguardd.listeners.activation import Inherited
 from logguardd.listeners.refusals import Refusals
 from logguardd.listeners.senders import plain_address
 from logguardd.listeners.sockets import bind
-from logguardd.listeners.tls_context import build_context, reason
+from logguardd.listeners.tls_context import build_context, certificate_end, reason
 from logguardd.listeners.tls_peers import certificate_names, permitted_peer
 from logguardd.tls_stream import TlsStream
 from logguardd.web import followers as feeds
@@ -59,6 +59,7 @@ class FollowServer:
         """``listen`` is http.follow; raise ConfigError for certificates that are no good."""
         self._listen = listen
         self._followers = followers
+        self._certificate_end = metrics.certificate_end.labels("follow")
         self._refusals = Refusals("follow", metrics)
         self._opened = metrics.connections_opened.labels("follow")
         self._gauge = metrics.connections.labels("follow")
@@ -78,6 +79,7 @@ class FollowServer:
         context, warnings = build_context(settings)
         self._permitted = [permitted_peer(peer) for peer in settings.permitted_peers]
         self._context = context
+        self._certificate_end.set(certificate_end(context, settings.certificate))
         for warning in warnings:
             _LOG.warning("%s", warning)
 

@@ -14,7 +14,7 @@ from logguardd.errors import ConfigError
 from logguardd.listeners.limits import Limits
 from logguardd.listeners.tls_context import TlsSettings
 from logguardd.records import SECOND, Origin
-from tests.listening import both_loops, run_on, until
+from tests.listening import both_loops, run_on, until, value
 from tests.servers.certificates import Authority
 from tests.tls_clients import client_context, connect, ended, receiving, turned_away
 
@@ -240,7 +240,7 @@ def test_at_the_bound_the_longest_handshake_gives_way_and_no_connection_that_is_
 @both_loops
 def test_reloading_keeps_open_connections_and_uses_the_new_files_for_new_ones(run, authority, server, tmp_path):
     other = Authority(tmp_path / "new", "New CA")
-    certificate, key = other.issue("logs.example.com")
+    certificate, key = other.issue("logs.example.com", days=300)
 
     async def main():
         async with receiving(server) as r:
@@ -252,7 +252,10 @@ def test_reloading_keeps_open_connections_and_uses_the_new_files_for_new_ones(ru
                 r.listener.reload(TlsSettings(str(certificate), server.private_key))
             again = await connect(r, client_context(authority))  # still the old files
 
+            end = "logguardd_tls_certificate_not_after_timestamp_seconds"
+            before = value(r.metrics, end, listener="tls")
             r.listener.reload(TlsSettings(str(certificate), str(key)))
+            assert value(r.metrics, end, listener="tls") > before > 0
             with pytest.raises(ssl.SSLCertVerificationError):
                 await connect(r, client_context(authority))
             new = await connect(r, client_context(other))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from logguardd.errors import ConfigError
-from logguardd.listeners.tls_context import TlsSettings, build_context
+from logguardd.listeners.tls_context import TlsSettings, build_context, certificate_end
 from logguardd.listeners.tls_peers import certificate_names, permitted_peer
 from tests.servers.certificates import Authority
 
@@ -127,6 +128,8 @@ def test_an_expired_certificate_is_a_warning(authority):
     certificate, key = authority.issue("old.example.com", days=-1)
     _, warnings = build_context(TlsSettings(str(certificate), str(key)))
     assert warnings == [f"tls.certificate: {certificate}: clients will refuse it: certificate has expired"]
+    context, _ = build_context(TlsSettings(str(certificate), str(key)))
+    assert certificate_end(context, str(certificate)) == 0
 
 
 def test_a_certificate_that_ends_soon_is_a_warning(authority):
@@ -134,7 +137,9 @@ def test_a_certificate_that_ends_soon_is_a_warning(authority):
     _, (warning,) = build_context(TlsSettings(str(certificate), str(key)))
     assert warning.startswith(f"tls.certificate: {certificate}: it ends at ")
     certificate, key = authority.issue("later.example.com", days=20)
-    assert build_context(TlsSettings(str(certificate), str(key)))[1] == []
+    context, warnings = build_context(TlsSettings(str(certificate), str(key)))
+    assert warnings == []
+    assert 19 * 86400 < certificate_end(context, str(certificate)) - time.time() < 21 * 86400
 
 
 def test_a_client_ca_without_an_authority_is_a_warning(files):
