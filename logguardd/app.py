@@ -69,8 +69,13 @@ async def _run(settings: Config, on_ready: Callable[[], None]) -> int:
     daemon = Daemon(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        daemon.hurry()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     # Early ones wait: by its default, SIGHUP would end the daemon.
     hung_up = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, hung_up.set)
@@ -148,6 +153,8 @@ class Daemon:
         self.jails = jails
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
+        self._patience: asyncio.Timeout | None = None
+        self._hurried = False
         self._saved = Path(urls.sqlite_path(settings.journal.url)).with_name("bans.json")
 
     def _follow(self, add: Iterable[Ban], remove: Iterable[tuple[Network, int]]) -> None:
@@ -238,14 +245,23 @@ class Daemon:
     async def _connect_archive(self) -> None:
         """Try once: what an operator has to set right ends the start, a server that is away does not."""
         try:
-            async with asyncio.timeout(_FIRST_CONNECTION):
+            async with asyncio.timeout(0 if self._hurried else _FIRST_CONNECTION) as self._patience:
                 await self.archive.open()
                 await self.enforcer.connected()
             self.archiver.connected()
         except UnavailableError as error:
             _LOG.warning("archive: %s; starting without it", str(error).removeprefix("archive: "))
         except TimeoutError:
-            _LOG.warning("archive: no answer within %.0f s; starting without it", _FIRST_CONNECTION)
+            if not self._hurried:
+                _LOG.warning("archive: no answer within %.0f s; starting without it", _FIRST_CONNECTION)
+        finally:
+            self._patience = None
+
+    def hurry(self) -> None:
+        """Wait for no server any more: the end was asked for during the start."""
+        self._hurried = True
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
     def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.servers.daemon import CHECKOUT, Daemon, send_tcp, send_udp
@@ -105,6 +106,37 @@ def test_readyz_tells_of_a_postgresql_that_is_away_or_hangs_also_without_message
         started = time.monotonic()
         assert daemon.stop() == 0
         assert time.monotonic() - started < 5
+
+
+def test_sigterm_during_the_start_does_not_wait_for_a_postgresql_that_hangs(
+    postgres: PostgreSQL, make_daemon: Callable[..., Daemon]
+) -> None:
+    url = postgres.fresh_database()
+    daemon = make_daemon(POSTGRES.format(url=url))
+    daemon.start()
+    with postgres.frozen():
+        send_tcp(daemon.ports["tcp"], numbered(0, 1000))
+        wait_until(
+            lambda: daemon.request("GET", "/status")[1]["journal"]["head"] == 1001, what="the journal to have them"
+        )
+        assert daemon.stop() == 0
+        daemon.start(ready=False)
+        assert daemon.child is not None
+        # It has its handlers, and goes on to the archive, when it has opened the journal.
+        held = f"/proc/{daemon.pid}/fd"
+        journal = f"{daemon.folder}/journal.db"
+        wait_until(lambda: journal in map(_target, Path(held).iterdir()), what="the start to come to the archive")
+        started = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - started < 5
+    daemon.start()
+    wait_until(lambda: stored_numbers(postgres, url) == (1000, 1000, 999), what="all stored")
+
+
+def _target(link: Path) -> str:
+    with suppress(OSError):
+        return str(link.readlink())
+    return ""
 
 
 def test_redis_stopped_and_started_under_load_never_stops_bans(
