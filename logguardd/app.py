@@ -124,6 +124,8 @@ class Daemon:
         for warning in warnings:
             _LOG.warning("%s", warning)
         jails = preflight.jails(settings)
+        for jail in jails:
+            self.metrics.bans.labels(jail.name)  # there from the start, so that its first ban is an increase
         self.journal = build.journal(settings)
         self.intake = Intake(self.journal, self.metrics, now)
         self._inherited = Inherited.from_environment()

@@ -233,6 +233,9 @@ def test_health_and_metrics_tell_what_is_going_on(make_daemon: Callable[..., Dae
     status, text = daemon.http("/readyz")
     assert status == 200
     assert set(json.loads(text)["components"]) == {"journal", "archive", "detector", "limiter", "firewall"}
+    exposed = daemon.http("/metrics")[1]
+    assert 'logguardd_bans_total{jail="auth"} 0.0' in exposed
+    assert 'logguardd_bans_total{jail="flood"} 0.0' in exposed
     ban_by_hits(daemon, "203.0.113.9")
     assert daemon.metric('logguardd_messages_total{transport="tcp"}') == 6
     assert daemon.metric('logguardd_hits_total{rule="sshd-failed-password"}') == 6
