@@ -121,7 +121,7 @@ class Daemon:
         self.settings = settings
         self.metrics = Metrics()
         rules, warnings = preflight.load_rules(settings)
-        for warning in warnings:
+        for warning in [*warnings, *preflight.allow_connections(settings)]:
             _LOG.warning("%s", warning)
         jails = preflight.jails(settings)
         for jail in jails:

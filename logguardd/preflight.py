@@ -5,6 +5,7 @@ check-config does this without starting anything; the daemon does it at start an
 
 from __future__ import annotations
 
+import resource
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from logguardd.config.settings import Config
     from logguardd.rules import RuleSet
+
+#: Files that the daemon has open beside the senders' connections, generously: databases, listeners, followers.
+_OWN_FILES = 256
 
 
 class Findings(NamedTuple):
@@ -130,6 +134,27 @@ def jails(config: Config) -> tuple[Jail, ...]:
         for name, jail in config.jail.items()
         if jail.enabled
     )
+
+
+def allow_connections(config: Config) -> list[str]:
+    """Let this process open as many files as listen.max_connections wants; return a warning if it may not.
+
+    Container engines and shells often start a program with a soft limit of 1024 and a far higher hard one (getrlimit(2)).
+    Beyond the soft one a connection would be closed without being counted.
+    """
+    listen = config.listen
+    listeners = len(listen.tcp) + len(listen.tls) + len(listen.relp)
+    wanted = listeners * listen.max_connections + _OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most == wanted:
+        return []
+    where = config.where("listen", "max_connections")
+    takes = f"{listeners * listen.max_connections} connections over all listeners take {wanted} open files"
+    advice = "lower it or raise the limit (LimitNOFILE= in a unit, --ulimit nofile= of a container)"
+    return [f"{where}: {takes}, and this process may have {hard}; {advice}"]
 
 
 def tls_context(config: Config) -> tuple[ssl.SSLContext, list[str]]:
