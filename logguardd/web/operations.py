@@ -205,6 +205,9 @@ class Operations:
         if self._printing is not None:
             if self._printing.trouble is not None:
                 return Component("degraded", self._printing.trouble)
+            if self._followers.local:
+                detail = "print: commands are written; logguardd-firewall follows"
+                return Component("up", f"{detail}; {elsewhere}" if elsewhere else detail)
             detail = "print: commands are written, nothing is blocked"
             return Component("up", f"{detail} here; {elsewhere}" if elsewhere else detail)
         if self._followers.local:

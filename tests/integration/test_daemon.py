@@ -248,6 +248,21 @@ def test_health_and_metrics_tell_what_is_going_on(make_daemon: Callable[..., Dae
     assert daemon.stop() == 0
 
 
+def test_printing_does_not_deny_that_somebody_follows(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    daemon.start()
+
+    def firewall() -> str:
+        return str(daemon.request("GET", "/status")[1]["components"]["firewall"]["detail"])
+
+    assert firewall() == "print: commands are written, nothing is blocked"
+    with socket.socket(socket.AF_UNIX) as follower:
+        follower.connect(daemon.control)
+        follower.sendall(b"GET /follow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: firewall() == "print: commands are written; logguardd-firewall follows", what="the follower")
+    wait_until(lambda: firewall().endswith("nothing is blocked"), what="the follower's end")
+
+
 def test_a_second_daemon_on_the_same_data_is_refused_in_one_line(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.start()
