@@ -74,7 +74,7 @@ def test_the_container_listens_where_it_says():
     for name in ("logguardd.toml", "compose.toml"):
         listen, http = (getattr(config.load(str(PACKAGING / "docker" / name)), part) for part in ("listen", "http"))
         ports = {f"{place.rpartition(':')[2]}/udp" for place in listen.udp}
-        ports |= {f"{place.rpartition(':')[2]}/tcp" for place in (*listen.tcp, http.listen)}
+        ports |= {f"{place.rpartition(':')[2]}/tcp" for place in (*listen.tcp, *listen.relp, http.listen)}
         assert ports <= exposed
     compose = text("docker/compose.yaml")
     for port in ("5514/udp", "5514/tcp"):
@@ -82,4 +82,5 @@ def test_the_container_listens_where_it_says():
     assert "postgres:15" in compose
     assert "redis:7" in compose
     sending = re.search(r'target="(\w+)" port="(\d+)"', text("docker/rsyslog/rsyslog.conf"))
-    assert sending.groups() == ("logguardd", "5514")
+    assert sending.groups() == ("logguardd", "2514")
+    assert config.load(str(PACKAGING / "docker" / "compose.toml")).listen.relp == ("[::]:2514",)
