@@ -32,6 +32,7 @@ from logguardd.firewall.guard import Guard
         ("198.51.100.7", "named by --never"),
         ("198.51.0.0/16", "named by --never"),
         ("2001:db8:ffff::/128", "named by --never"),
+        ("240.0.0.1", None),
         ("192.0.2.2", None),
         ("192.0.2.2/31", None),
         ("198.51.101.0/24", None),
