@@ -1,5 +1,7 @@
 # Everything stands on .venv, which `make setup` makes: Debian packages where missing (as root or through sudo), then pip.
 BIN := .venv/bin
+# Made elsewhere, before the checkout was moved or copied, it is made again.
+$(shell grep -qsxF "$$(pwd -P)" .venv/ready || rm -f .venv/ready*)
 
 .PHONY: help setup run test test-debian check bench fuzz man deb rpm test-packages clean
 help:

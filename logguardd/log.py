@@ -96,7 +96,12 @@ def _handler(form: str, stream: TextIO, *, detached: bool) -> logging.Handler:
         return _journald() or _stream(stream, Text("<{priority}>{text}"))
     if form == "json":
         return _stream(stream, Json())
-    return _stream(stream, Text("{time} {level:<7} {text}", color=stream.isatty()))
+    return _stream(stream, Text("{time} {level:<7} {text}", color=_colorful(stream)))
+
+
+def _colorful(stream: TextIO) -> bool:
+    """Whether it is a terminal that knows colors, of somebody who wants them (https://no-color.org)."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
 
 
 def _stream(stream: TextIO, formatter: logging.Formatter) -> logging.Handler:

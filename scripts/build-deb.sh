@@ -8,19 +8,8 @@ cd "$(dirname "$0")/.."
 own=$(sed -nE '1s/^[^(]*\(([^)]*)\).*/\1/p' packaging/debian/changelog)
 version=${1:-$own}
 
-install_as_root() {
-    if [ "$(id -u)" = 0 ]; then sudo=""
-    elif command -v sudo >/dev/null 2>&1; then sudo=sudo
-    else
-        echo "build-deb: please run as root: apt-get $*" >&2
-        exit 1
-    fi
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get -q update
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get -q -y --no-install-recommends "$@"
-}
-
-command -v dpkg-buildpackage >/dev/null 2>&1 || install_as_root install dpkg-dev
-command -v git >/dev/null 2>&1 || install_as_root install git
+command -v dpkg-buildpackage >/dev/null 2>&1 || scripts/apt.sh install dpkg-dev
+command -v git >/dev/null 2>&1 || scripts/apt.sh install git
 
 build=$PWD/build/deb
 dist=$PWD/dist
@@ -43,7 +32,7 @@ fi
 cd "$tree"
 # Debian's own python3, whatever else is on this machine.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-dpkg-checkbuilddeps 2>/dev/null || install_as_root build-dep "$tree"
+dpkg-checkbuilddeps 2>/dev/null || "$OLDPWD/scripts/apt.sh" build-dep "$tree"
 dpkg-buildpackage --build=binary --unsigned-source --unsigned-changes
 cd "$build"
 cp logguardd_"$version"_* "$dist"

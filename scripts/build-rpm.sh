@@ -14,12 +14,8 @@ if [ -e /etc/debian_version ]; then
     need=""
     command -v rpmbuild >/dev/null 2>&1 || need="rpm"
     /usr/bin/python3 -c 'import setuptools, wheel' 2>/dev/null || need="$need python3-setuptools python3-wheel"
-    if [ -n "$need" ]; then
-        if [ "$(id -u)" = 0 ]; then sudo=""; else sudo=sudo; fi
-        # shellcheck disable=SC2086 # a list of words is meant
-        DEBIAN_FRONTEND=noninteractive $sudo sh -c 'apt-get -q update && apt-get -q -y --no-install-recommends install "$@"' \
-            apt $need
-    fi
+    # shellcheck disable=SC2086 # a list of words is meant
+    [ -z "$need" ] || scripts/apt.sh install $need
 fi
 
 rm -rf "$top"

@@ -3,13 +3,15 @@
 set -eu
 cd "$(dirname "$0")/.."
 data=${LOGGUARDD_RUN:-$PWD/run}
+[ -x .venv/bin/logguardd ] || { echo "run.sh: nothing is installed yet; \`make run\` does that first" >&2; exit 2; }
 mkdir -p "$data"
 set -- "$PWD/.venv/bin/logguardd" run --embedded "$data" "$@"
 
 if [ "$(id -u)" = 0 ]; then
-    # Started by root: go on as somebody who is not.
-    user=${SUDO_USER:-nobody}
-    [ "$user" = root ] && user=nobody
+    # Started by root: go on as who called sudo, else as the checkout's owner, else as nobody.
+    for user in "${SUDO_USER:-root}" "$(stat -c %U .)" nobody; do
+        case $user in root | UNKNOWN) ;; *) break ;; esac
+    done
     chown -R "$user" "$data"
     # shellcheck disable=SC2016 # the inner shell's parameter
     if scripts/as-user.sh "$user" sh -c '[ -w "$1" ] && .venv/bin/python -c "import logguardd.app" 2>/dev/null' sh "$data"; then

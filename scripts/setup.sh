@@ -73,30 +73,23 @@ if [ "$what" = packages ]; then
 fi
 
 if [ -n "$missing" ]; then
-    if ! command -v apt-get >/dev/null; then
-        echo "setup: please install what Debian packages as:$missing" >&2
-        exit 1
-    elif [ "$(id -u)" = 0 ]; then sudo=""
-    elif command -v sudo >/dev/null 2>&1; then sudo=sudo
-    else
-        echo "setup: please install as root:$missing" >&2
-        exit 1
-    fi
     echo "setup: installing$missing"
-    # shellcheck disable=SC2016,SC2086 # the inner shell's parameters; a list of words is meant
-    $sudo sh -euc '
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get -q update
-        apt-get -q install -y --no-install-recommends "$@"' apt $missing
+    # shellcheck disable=SC2086 # a list of words is meant
+    scripts/apt.sh install $missing
 fi
 
-.venv/bin/python -m pip --version >/dev/null 2>&1 || "$PYTHON" -m venv --clear .venv
+# A .venv that was made elsewhere, before the checkout was moved or copied, leads there.
+made=$(sed -nE 's/^command = .* -m venv (--clear )?//p' .venv/pyvenv.cfg 2>/dev/null) || true
+{ [ "$made" = "$(pwd -P)/.venv" ] && .venv/bin/python -m pip --version >/dev/null 2>&1; } || "$PYTHON" -m venv --clear .venv
 echo "setup: installing Python packages into .venv"
 pip() { .venv/bin/python -m pip install -q --disable-pip-version-check "$@"; }
-if [ "$what" = run ]; then
-    pip -e ".[setup]"
-else
-    pip -e ".[setup,test,check]"
+needs=setup
+[ "$what" = run ] || needs=setup,test,check
+pip -e ".[$needs]" || {
+    echo "setup: pip could not install what setup.cfg lists; it needs PyPI, or another index (pip config set global.index-url URL)" >&2
+    exit 1
+}
+if [ "$what" != run ]; then
     .venv/bin/python -c 'import systemd.journal' 2>/dev/null || pip --use-pep517 "systemd-python>=235" ||
         echo "setup: systemd-python could not be built; logguardd logs to standard error instead of the journal's API"
 fi
@@ -108,7 +101,9 @@ if [ "$what" != run ] && ! [ -e "$1" ] && ! [ -e .venv/lib/rsyslog/ompgsql.so ];
         dpkg-deb -x rsyslog-pgsql_*.deb . && mv usr/lib/*/rsyslog/ompgsql.so . && rm -r usr rsyslog-pgsql_*.deb) ||
         echo "setup: rsyslog-pgsql could not be downloaded; make bench needs its ompgsql.so" >&2
 fi
-touch .venv/ready
+pwd -P >.venv/ready
 [ "$what" != run ] && touch .venv/ready-test
 case $what in debian | packages) touch ".venv/ready-$what" ;; esac
+# Through sudo in somebody's checkout: it stays theirs.
+[ "$(id -u)" != 0 ] || chown -R --reference=. .venv ./*.egg-info
 exit 0

@@ -128,16 +128,25 @@ def test_configure(root):
     assert len(root.handlers) == 1
 
 
-def test_a_terminal_gets_colours(root):
+@pytest.mark.parametrize(
+    ("term", "no_color", "colored"),
+    [("xterm", None, True), ("xterm", "", True), ("xterm", "1", False), ("dumb", None, False), (None, None, False)],
+)
+def test_a_terminal_that_knows_colours_gets_them(root, monkeypatch, term, no_color, colored):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
+    for name, value in (("TERM", term), ("NO_COLOR", no_color)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
     stream = Terminal()
     log.configure("info", "auto", stream=stream)
     logging.getLogger("x").error("bad")
-    assert stream.getvalue().startswith("\x1b[31m")
-    assert stream.getvalue().endswith("bad\x1b[0m\n")
+    assert stream.getvalue().startswith("\x1b[31m") == colored
+    assert stream.getvalue().endswith("bad\x1b[0m\n" if colored else "bad\n")
 
 
 def test_under_journald_lines_carry_their_priority(root, monkeypatch, tmp_path):
