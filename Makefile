@@ -1,5 +1,7 @@
 # Everything stands on .venv, which `make setup` makes: Debian packages where missing (as root or through sudo), then pip.
 BIN := .venv/bin
+# A file's tests share its servers.
+SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 # Made elsewhere, before the checkout was moved or copied, it is made again.
 $(shell grep -qsxF "$$(pwd -P)" .venv/ready || rm -f .venv/ready*)
 
@@ -22,11 +24,11 @@ run: setup
 
 ## make test    every test, against private instances of real servers
 test: .venv/ready-test
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest $(SPREAD) $(PYTEST)
 
 ## make test-debian   the same with Debian's own Python packages, as the package for Debian has them
 test-debian: .venv/ready-debian
-	/usr/bin/python3 -m pytest $(PYTEST)
+	/usr/bin/python3 -m pytest $(SPREAD) $(PYTEST)
 .venv/ready-debian: .venv/ready-test
 	scripts/setup.sh debian
 

@@ -59,6 +59,7 @@ if [ "$what" = debian ]; then
         systemd uvloop; do
         need /usr/lib/python3/dist-packages/$module "python3-$(echo $module | tr _ -)"
     done
+    need /usr/lib/python3/dist-packages/xdist python3-pytest-xdist
 fi
 if [ "$what" = packages ]; then
     need git git

@@ -30,21 +30,27 @@ KEPT = CHECKOUT / "build" / "test-packages"
 
 
 @pytest.fixture(scope="session")
-def building() -> Iterator[Building]:
-    """Begin to build the packages, and meanwhile to make the Debians."""
+def debians() -> Iterator[None]:
+    """Hold the trees that guests are made of."""
     need_root()
     need("debootstrap", "systemd-nspawn", "ssh", "ip")
     with debian.exclusively():
         remove_groups_of_the_dead()
-        folder = Path(tempfile.mkdtemp(prefix="logguardd-build-"))
-        made = Building(folder)
-        try:
-            for suite in debian.SUITES:
-                debian.tree(suite)
-            yield made
-        finally:
-            made.close()
-            shutil.rmtree(folder)
+        yield
+
+
+@pytest.fixture(scope="session")
+def building(debians: None) -> Iterator[Building]:
+    """Begin to build the packages, and meanwhile to make the Debians."""
+    folder = Path(tempfile.mkdtemp(prefix="logguardd-build-"))
+    made = Building(folder)
+    try:
+        for suite in debian.SUITES:
+            debian.tree(suite)
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
