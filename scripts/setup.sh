@@ -79,6 +79,10 @@ if [ -n "$missing" ]; then
     scripts/apt.sh install $missing
 fi
 
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "setup: $("$PYTHON" --version) is too old; needed is 3.11 or newer: PYTHON=/path/to/python3.11 make ..." >&2
+    exit 1
+}
 # A .venv that was made elsewhere, before the checkout was moved or copied, leads there.
 made=$(sed -nE 's/^command = .* -m venv (--clear )?//p' .venv/pyvenv.cfg 2>/dev/null) || true
 { [ "$made" = "$(pwd -P)/.venv" ] && .venv/bin/python -m pip --version >/dev/null 2>&1; } || "$PYTHON" -m venv --clear .venv

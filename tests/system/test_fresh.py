@@ -72,6 +72,11 @@ def start(guest: Guest, name: str, checkout: str, log: Path) -> Child:
     return child
 
 
+def pid(guest: Guest, checkout: str) -> str:
+    """Return the process id of the daemon that runs from there."""
+    return guest.file(f"{checkout}/run/journal.db.lock").strip()
+
+
 def test_who_may_not_install_is_told_what_root_has_to(fresh):
     said = by(fresh, "bert", "git clone -q /shared/bundle checkout && make -C checkout run </dev/null")
     assert said.returncode != 0
@@ -90,7 +95,7 @@ def test_make_run(fresh, tmp_path, name, checkout, runs_as):
     # From here on nothing can be downloaded.
     child = start(fresh, name, checkout, tmp_path / "first")
     told = dict(re.findall(r"^    (messages|state|bans) +(\S.*)$", child.output(), re.MULTILINE))
-    assert fresh.sh("ps -C logguardd -o user=") == runs_as
+    assert fresh.sh(f"ps -o user= -p {pid(fresh, checkout)}") == runs_as
     (line,) = re.findall(r"^    (\*\.\* action.*)$", child.output(), re.MULTILINE)
     fresh.write("/etc/rsyslog.d/90-logguardd.conf", f"{line}\n")
     fresh.run("systemctl", "restart", "rsyslog")
@@ -102,9 +107,9 @@ def test_make_run(fresh, tmp_path, name, checkout, runs_as):
     assert "nothing is blocked" in by(fresh, name, told["state"]).stdout
     assert ATTACKER in fresh.file(f"{checkout}/run/firewall.sh")
 
-    fresh.run("pkill", "-INT", "-x", "logguardd")
+    fresh.run("kill", "-INT", pid(fresh, checkout))
     assert child.process.wait(20) == 0, child.output()
     child = start(fresh, name, checkout, tmp_path / "again")
     assert ATTACKER in by(fresh, name, told["bans"]).stdout
-    fresh.run("pkill", "-INT", "-x", "logguardd")
+    fresh.run("kill", "-INT", pid(fresh, checkout))
     assert child.process.wait(20) == 0, child.output()
