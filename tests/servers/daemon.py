@@ -113,6 +113,8 @@ class Daemon:
         """Ask the HTTP listener (not from another network namespace)."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["http"], timeout=10)
         try:
+            # start() waits for the control socket, which is opened just before.
+            wait_until(lambda: _connected(connection), what="the HTTP listener")
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
@@ -164,3 +166,11 @@ def send_udp(port: int, *messages: bytes, host: str = "127.0.0.1") -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         for message in messages:
             datagrams.sendto(message, (host, port))
+
+
+def _connected(connection: http.client.HTTPConnection) -> bool:
+    try:
+        connection.connect()
+    except ConnectionRefusedError:
+        return False
+    return True
