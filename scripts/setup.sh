@@ -109,6 +109,4 @@ fi
 pwd -P >.venv/ready
 [ "$what" != run ] && touch .venv/ready-test
 case $what in debian | packages) touch ".venv/ready-$what" ;; esac
-# Through sudo in somebody's checkout: it stays theirs.
-[ "$(id -u)" != 0 ] || chown -R --reference=. .venv ./*.egg-info
 exit 0
