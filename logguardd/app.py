@@ -120,7 +120,7 @@ class Daemon:
         """Build the parts; raise errors.ConfigError for rules, jails or certificates that are no good."""
         self.settings = settings
         self.metrics = Metrics()
-        rules, warnings = preflight.load_rules(settings)
+        rules, warnings = preflight.load(settings)
         for warning in [*warnings, *preflight.allow_connections(settings)]:
             _LOG.warning("%s", warning)
         jails = preflight.jails(settings)
@@ -129,8 +129,6 @@ class Daemon:
         self.journal = build.journal(settings)
         self.intake = Intake(self.journal, self.metrics, now)
         self._inherited = Inherited.from_environment()
-        if settings.tls.certificate:
-            preflight.tls_context(settings)  # as in reload
         self.listeners = build.listeners(settings, self.intake, self.metrics, self._inherited)
         self.archive = build.archive(settings)
         self.limiter, self.shared = build.limiter(settings, self.metrics)
@@ -308,11 +306,10 @@ class Daemon:
         """
         async with self._reloading:
             settings = await asyncio.to_thread(config.reload, self.settings)
-            rules, warnings = await asyncio.to_thread(preflight.load_rules, settings)
+            rules, warnings = await asyncio.to_thread(preflight.load, settings)
             jails = preflight.jails(settings)
             protected = await asyncio.to_thread(build.protected, settings)
             if settings.tls.certificate:
-                await asyncio.to_thread(preflight.tls_context, settings)  # its errors name file and line
                 if self.follow_server is not None:  # the stricter one first
                     self.follow_server.reload(build.tls_settings(settings))
                 for listener in self.listeners:

@@ -92,7 +92,7 @@ def check_config(file: str | None, embedded: str | None) -> int:
         raise ConfigError(_no_folder(embedded, "not a folder"))
     settings, problems = (config.embedded(embedded), []) if embedded else config.examine(_path(file))
     errors = [str(problem) for problem in problems]
-    findings = preflight.check(settings, skip={problem.path[0] for problem in problems})
+    findings = preflight.check(settings, problems)
     for line in findings.warnings:
         exits.complain("warning", line)
     if errors or findings.errors:

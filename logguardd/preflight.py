@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from logguardd import rules as rule_sets
 from logguardd import urls
-from logguardd.config import examine_rules
+from logguardd.config import doubtful, examine_rules
 from logguardd.detection import ENDPOINT
-from logguardd.errors import ConfigError, RuleError
+from logguardd.errors import ConfigError
 from logguardd.jails import Jail
 from logguardd.limiter.connection import Server
-from logguardd.listeners.tls_context import TlsSettings, build_context
+from logguardd.listeners.tls_context import TlsSettings, examine
 from logguardd.notation import printable
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Iterable
+    from collections.abc import Callable, Container, Mapping, Sequence
 
+    from logguardd.config import Problem
     from logguardd.config.settings import Config
     from logguardd.rules import RuleSet
 
@@ -39,32 +39,41 @@ class Findings(NamedTuple):
     rules: RuleSet | None
 
 
-def check(config: Config, *, skip: Iterable[str] = ()) -> Findings:
-    """Find everything that is wrong, without raising; ``skip`` names sections that are known to be wrong."""
-    skip = set(skip)
+def check(config: Config, problems: Sequence[Problem] = ()) -> Findings:
+    """Find everything that is wrong, without raising, but for what ``problems`` of the file leave in doubt."""
+
+    def right(*path: str) -> bool:
+        return not doubtful(problems, *path)
+
     errors: list[str] = []
     warnings: list[str] = []
     rules = None
-    if "detection" not in skip:
-        try:
-            rules, warnings = load_rules(config)
-        except ConfigError as error:
-            errors += str(error).split("\n")
-    if config.tls.certificate and "tls" not in skip:
-        try:
-            _, more = tls_context(config)
-        except ConfigError as error:
-            errors += str(error).split("\n")
-        else:
-            warnings += more
-    if "archive" not in skip:
+    if right("detection", "rules"):
+        services = config.detection.services if right("detection", "services") else None
+        names = {name for name in config.jail if right("jail", name, "hits") and right("jail", name, "enabled")}
+        rules, errors, warnings = _examine_rules(config, services, names)
+    errors += _examine_tls(config, right, warnings)
+    if right("archive", "url"):
         errors += _unreadable(config)
-    if "limiter" not in skip and not config.limiter.url.startswith("memory:"):
+    if right("limiter", "url") and not config.limiter.url.startswith("memory:"):
         try:
             Server(config.limiter.url)  # reads the certificate files that the URL names, connects nowhere
         except ConfigError as error:
             errors += [f"{config.where('limiter', 'url')}: {line}" for line in str(error).split("\n")]
     return Findings(errors, warnings, rules)
+
+
+def _examine_tls(config: Config, right: Callable[..., bool], warnings: list[str]) -> list[str]:
+    """Return what is wrong with the certificates; add to ``warnings``."""
+    tls = config.tls
+    pair = right("tls", "certificate") and right("tls", "private_key")
+    if pair and not tls.certificate:  # nothing of it is used
+        return []
+    asked = tls.permitted_peers if tls.client_ca else ()  # without the other, the file's reader has said so
+    certificate, key = (tls.certificate, tls.private_key) if pair else ("", "")
+    _, errors, more = examine(TlsSettings(certificate, key, tls.client_ca, asked))
+    warnings += [_placed(config, line) for line in more]
+    return [_placed(config, line) for line in errors]
 
 
 def _unreadable(config: Config) -> list[str]:
@@ -78,37 +87,52 @@ def _unreadable(config: Config) -> list[str]:
     return errors
 
 
-def load_rules(config: Config) -> tuple[RuleSet, list[str]]:
-    """Read the configuration's rule files, run their examples, and hold the jails against them.
-
-    Return the rules and warnings. Raise ConfigError with a line for each error in the files, or else for each name among
-    a jail's hits that nothing bears.
-    """
-    where = config.where("detection", "rules")
-    files, unreadable = examine_rules(config.detection.rules)
-    errors = [f"{where}: {line}" for line in unreadable]
-    try:
-        rules = rule_sets.load(files, config.detection.services)
-    except RuleError as error:
-        raise ConfigError("\n".join([*errors, *map(printable, str(error).split("\n"))])) from None
+def load(config: Config) -> tuple[RuleSet, list[str]]:
+    """Return the rules and warnings about them, as ``load_rules``; the certificates are tried, too."""
+    rules, errors, warnings = _examine_rules(config, config.detection.services, config.jail)
+    errors += _examine_tls(config, lambda *_: True, [])
     if errors:
         raise ConfigError("\n".join(errors))
-    errors, warnings = _idle_jails(config, rules)
-    if errors:
-        raise ConfigError("\n".join(errors))
-    if not rules.rules:
-        warnings.append(f"{where}: there are no rules; nothing will be detected")
     return rules, warnings
 
 
-def _idle_jails(config: Config, rules: RuleSet) -> tuple[list[str], list[str]]:
+def load_rules(config: Config) -> tuple[RuleSet, list[str]]:
+    """Read the configuration's rule files, run their examples, and hold the jails against them.
+
+    Return the rules and warnings. Raise ConfigError with a line for everything that is wrong.
+    """
+    rules, errors, warnings = _examine_rules(config, config.detection.services, config.jail)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return rules, warnings
+
+
+def _examine_rules(
+    config: Config, services: Mapping[str, int] | None, jails: Container[str]
+) -> tuple[RuleSet, list[str], list[str]]:
+    """Return the rules that can be tried, errors and warnings; ``services`` as rules.examine, ``jails`` those to look at."""
+    where = config.where("detection", "rules")
+    files, unreadable = examine_rules(config.detection.rules)
+    errors = [f"{where}: {line}" for line in unreadable]
+    warnings: list[str] = []
+    rules, wrong, names = rule_sets.examine(files, services)
+    errors += map(printable, wrong)
+    if names is not None and not unreadable:
+        idle, warnings = _idle_jails(config, names, jails)
+        errors += idle
+    if not errors and not rules.rules:
+        warnings.append(f"{where}: there are no rules; nothing will be detected")
+    return rules, errors, warnings
+
+
+def _idle_jails(config: Config, names: frozenset[str], jails: Container[str]) -> tuple[list[str], list[str]]:
     """Return errors for jails of the file, and warnings for shipped ones, whose hits can never come."""
-    known = {rule.name for rule in rules.rules}.union(*(rule.tags for rule in rules.rules), {"*", ENDPOINT})
+    known = names | {"*", ENDPOINT}
     errors: list[str] = []
     warnings: list[str] = []
     for name, jail in config.jail.items():
         for hit in jail.hits:
-            if hit not in known and jail.enabled:
+            if hit not in known and jail.enabled and name in jails:
                 near = get_close_matches(hit, sorted(known - {"*"}), n=1, cutoff=0.0)
                 hint = f', did you mean "{near[0]}"?' if near else ""
                 allowed = 'a tag or the name of a loaded rule, or "*"'
@@ -155,18 +179,6 @@ def allow_connections(config: Config) -> list[str]:
     takes = f"{listeners * listen.max_connections} connections over all listeners take {wanted} open files"
     advice = "lower it or raise the limit (LimitNOFILE= in a unit, --ulimit nofile= of a container)"
     return [f"{where}: {takes}, and this process may have {hard}; {advice}"]
-
-
-def tls_context(config: Config) -> tuple[ssl.SSLContext, list[str]]:
-    """Return the TLS listeners' context and warnings; raise ConfigError naming file and line, key and what is wrong."""
-    tls = config.tls
-    try:
-        context, warnings = build_context(
-            TlsSettings(tls.certificate, tls.private_key, tls.client_ca, tls.permitted_peers)
-        )
-    except ConfigError as error:
-        raise ConfigError(_placed(config, str(error))) from None
-    return context, [_placed(config, warning) for warning in warnings]
 
 
 def _placed(config: Config, message: str) -> str:

@@ -39,15 +39,19 @@ class TlsSettings:
 def build_context(settings: TlsSettings) -> tuple[ssl.SSLContext, list[str]]:
     """Return a server's context (TLS 1.2 and up, RFC 5425 with RFC 9662) and warnings for the operator.
 
-    Raise ConfigError naming key, file and reason: missing, unreadable, not PEM, encrypted, key of another certificate,
-    too weak for this OpenSSL.
+    Raise ConfigError with a line for everything that is wrong, naming key, file and reason: missing, unreadable, not PEM,
+    encrypted, key of another certificate, too weak for this OpenSSL.
     """
+    context, errors, warnings = examine(settings)
     if not settings.certificate:
-        raise ConfigError("tls.certificate: not set; listen.tls needs the path of a PEM file")
-    if settings.permitted_peers and not settings.client_ca:
-        raise ConfigError("tls.permitted_peers: needs tls.client_ca, since only that makes clients show a certificate")
-    for peer in settings.permitted_peers:
-        permitted_peer(peer)
+        errors.insert(0, "tls.certificate: not set; listen.tls needs the path of a PEM file")
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return context, warnings
+
+
+def examine(settings: TlsSettings) -> tuple[ssl.SSLContext, list[str], list[str]]:
+    """Return the context as far as it can be built, everything that is wrong, and warnings; what is empty is not needed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -55,11 +59,27 @@ def build_context(settings: TlsSettings) -> tuple[ssl.SSLContext, list[str]]:
     # messages.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
-    _load_certificate(context, settings)
-    warnings, _ = _rehearse(context, settings.certificate)
+    errors: list[str] = []
+    warnings: list[str] = []
+    if settings.certificate:
+        try:
+            _load_certificate(context, settings)
+            warnings += _rehearse(context, settings.certificate)[0]
+        except ConfigError as error:
+            errors.append(str(error))
     if settings.client_ca:
-        warnings += _load_client_ca(context, settings.client_ca)
-    return context, warnings
+        try:
+            warnings += _load_client_ca(context, settings.client_ca)
+        except ConfigError as error:
+            errors.append(str(error))
+    elif settings.permitted_peers:
+        errors.append("tls.permitted_peers: needs tls.client_ca, since only that makes clients show a certificate")
+    for peer in settings.permitted_peers:
+        try:
+            permitted_peer(peer)
+        except ConfigError as error:
+            errors.append(str(error))
+    return context, errors, warnings
 
 
 def certificate_end(context: ssl.SSLContext, path: str) -> float:

@@ -5,7 +5,7 @@ docs/rules.md explains rule files to those who write them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from logguardd.errors import RuleError
 from logguardd.records import Record
@@ -43,38 +43,57 @@ class RuleSet:
         return explain(self.texts, record)
 
 
+class Examined(NamedTuple):
+    """What rule files hold: the rules that can be tried, what is wrong (a line each), every name and tag.
+
+    ``names`` is None where a mistake may hide one.
+    """
+
+    rules: RuleSet
+    errors: list[str]
+    names: frozenset[str] | None
+
+
 def load(files: Sequence[tuple[str, str]], services: Mapping[str, int] | None = None) -> RuleSet:
     """Load rule files, given as (file name, TOML text), in that order, and run every example and ignore in them.
 
     ``services`` adds destination ports by name. Raises errors.RuleError, a line for everything that is wrong, with file,
     line, rule and, where there is one, column.
     """
-    texts: list[RuleText] = []
+    rules, errors, _ = examine(files, services or {})
+    if errors:
+        raise RuleError("\n".join(errors))
+    return rules
+
+
+def examine(files: Sequence[tuple[str, str]], services: Mapping[str, int] | None) -> Examined:
+    """Find everything that is wrong with rule files; as ``load``, but ``services`` None takes every service's name."""
+    texts: dict[str, RuleText] = {}
     errors: list[str] = []
+    names: frozenset[str] | None = frozenset()
     places: dict[str, str] = {}
     for file, text in files:
-        found, wrong = read(file, text, services or {})
-        errors += wrong
-        for each in found:
-            name = each.rule.name
+        found = read(file, text, services)
+        errors += found.errors
+        names = None if names is None or found.names is None else names | found.names
+        for name, where in found.places:
             if name in places:
-                errors.append(f"{each.where}: name: {name} is taken by the rule at {places[name]}; names are unique")
-                continue
-            places[name] = each.where.rpartition(",")[0]
-            texts.append(each)
-    if reason := crossing(texts):
+                errors.append(f"{where}: name: {name} is taken by the rule at {places[name]}; names are unique")
+            places.setdefault(name, where.rpartition(",")[0])
+        for each in found.rules:
+            # A second one of a name would not get the first one's messages, which is no mistake of its own.
+            texts.setdefault(each.rule.name, each)
+    if reason := crossing(list(texts.values())):
         errors.append(reason)
-    rules = RuleSet(texts)
-    for each in texts:
+    rules = RuleSet(list(texts.values()))
+    for each in rules.texts:
         errors += [reason for example in each.examples if (reason := _wrong_example(rules, each, example))]
         errors += [
             f"{ignored.where}: the rule claims this message, but must not"
             for ignored in each.ignores
             if rules.claims(each.rule, record(ignored.app_name, ignored.msg))
         ]
-    if errors:
-        raise RuleError("\n".join(" ".join(each.splitlines()) for each in errors))
-    return rules
+    return Examined(rules, [" ".join(each.splitlines()) for each in errors], names)
 
 
 def record(app_name: str | None, msg: str) -> Record:

@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from logguardd.errors import RuleError
 from logguardd.grammar import parse
@@ -32,7 +32,7 @@ _MOST = 256
 # What stands in for what is wrong.
 _NO_TEXTS: tuple[str, ...] = ()
 _NO_TAGS: frozenset[str] = frozenset()
-_NO_SERVICE: tuple[str | None, int] = (None, 0)
+_NO_SERVICE: tuple[str | None, int | None] = (None, None)
 _NOTHING: tuple[Any, ...] = ()
 
 
@@ -67,29 +67,48 @@ class RuleText:
     description: str = ""
 
 
-def read(file: str, text: str, services: Mapping[str, int]) -> tuple[list[RuleText], list[str]]:
-    """Return the rules of one file that are right, in order, and what is wrong with the file and the others."""
+class File(NamedTuple):
+    """What stands in one rule file.
+
+    ``rules`` are those that can be tried, in order, also when something is wrong with them that no pattern depends on;
+    ``places`` holds name and place of every rule, ``errors`` what is wrong, a line each, ``names`` the names and tags of all
+    rules, None if they cannot be known.
+    """
+
+    rules: list[RuleText]
+    places: list[tuple[str, str]]
+    errors: list[str]
+    names: frozenset[str] | None
+
+
+def read(file: str, text: str, services: Mapping[str, int] | None) -> File:
+    """Return what stands in a rule file; ``services`` None takes every name of a service for right."""
     try:
         table = tomllib.loads(text)
     except RecursionError:
-        return [], [f"{file}: brackets are nested too deeply"]
+        return File([], [], [f"{file}: brackets are nested too deeply"], None)
     except ValueError as error:  # TOMLDecodeError, or a number with thousands of digits
-        return [], [f"{file}: {_position(str(error), text)}"]
+        return File([], [], [f"{file}: {_position(str(error), text)}"], None)
     errors = unknown_keys(file, table, ("rule",))
     rules = table.get("rule", [])
     if not isinstance(rules, list) or not all(isinstance(each, dict) for each in rules):
-        return [], [*errors, f"{file}: rule: must be written as [[rule]] before each rule's keys"]
+        return File([], [], [*errors, f"{file}: rule: must be written as [[rule]] before each rule's keys"], None)
     lines = [text.count("\n", 0, header.start()) + 1 for header in _HEADER.finditer(text)]
     found = []
+    places = []
+    names: frozenset[str] | None = None if errors else frozenset()
     for number, each in enumerate(rules):
         # A header inside a multi-line string would shift the lines: then none is better than a wrong one.
         place = f"{file}: line {lines[number]}" if len(lines) == len(rules) else f"{file}: rule {number + 1}"
         reader = _Reader(place, each, services)
         rule = reader.rule()
         errors += reader.errors
+        if reader.name:
+            places.append((reader.name, reader.where))
         if rule is not None:
             found.append(rule)
-    return found, errors
+        names = None if names is None or reader.names is None else names | reader.names
+    return File(found, places, errors, names)
 
 
 def _position(message: str, text: str) -> str:
@@ -117,36 +136,52 @@ def unknown_keys(where: str, table: Mapping[str, object], allowed: Iterable[str]
 
 
 class _Reader:
-    """Reads one ``[[rule]]`` table; ``errors`` holds what is wrong with it."""
+    """Reads one ``[[rule]]`` table; ``errors`` holds what is wrong with it.
 
-    def __init__(self, place: str, table: Mapping[str, Any], services: Mapping[str, int]) -> None:
+    ``name`` is its name ("" if it has none), ``names`` that and its tags if they are known, ``where`` its place.
+    """
+
+    def __init__(self, place: str, table: Mapping[str, Any], services: Mapping[str, int] | None) -> None:
         self.errors: list[str] = []
+        self.name = ""
+        self.names: frozenset[str] | None = None
+        self.where = place
         self._table = table
-        self._where = place
-        self._services = {**SERVICES, **services}
+        self._services = None if services is None else {**SERVICES, **services}
 
     def rule(self) -> RuleText | None:
-        """Check every key and return the rule, None if something is wrong."""
-        name = self._try(self._own_name, "")
-        self._where += f", rule {name}" if name else ""
-        unknown = unknown_keys(self._where, self._table, KEYS)
+        """Check every key and return the rule, None if it cannot be tried."""
+        self.name = name = self._try(self._own_name, "")
+        self.where += f", rule {name}" if name else ""
+        unknown = unknown_keys(self.where, self._table, KEYS)
         self.errors += unknown
+        app_name = self._try(self._texts, None, "app_name")
+        patterns = self._patterns()
+        tags = self._try(self._tags, None)
         if not unknown:  # a key that is missing is misspelt, more often than not
             self._required()
-        app_name = self._try(self._texts, _NO_TEXTS, "app_name")
-        patterns = self._patterns()
+            self.names = None if tags is None or not name else tags | {name}
         service, port = self._try(self._service, _NO_SERVICE)
         severity = self._try(self._severity, "")
         attack = self._try(self._attack, _NO_TEXTS)
-        tags = self._try(self._tags, _NO_TAGS)
         description = self._try(self._description, "")
-        examples, ignores = self._examples("example", app_name), self._examples("ignore", app_name)
-        if self.errors:
+        # Which port an example says that there is cannot be judged without that of the service.
+        expected = tuple(each for each in EXPECTED if port is not None or each != "port")
+        examples = self._examples("example", app_name or (), expected)
+        ignores = self._examples("ignore", app_name or (), ())
+        misspelt = unknown and "app_name" not in self._table
+        if not (name and patterns) or app_name is None or misspelt:
             return None
         rule = Rule(
-            name=name, app_name=app_name, tags=tags, severity=severity, service=service, port=port, attack=attack
+            name=name,
+            app_name=app_name,
+            tags=tags or _NO_TAGS,
+            severity=severity,
+            service=service,
+            port=port or 0,
+            attack=attack,
         )
-        return RuleText(rule, patterns, examples, ignores, self._where, description)
+        return RuleText(rule, patterns, examples, ignores, self.where, description)
 
     def _try(self, get: Callable[..., _T], otherwise: _T, *arguments: object) -> _T:
         try:
@@ -162,19 +197,21 @@ class _Reader:
             ("example", "a rule needs at least one message that it claims"),
         ):
             if key not in self._table or self._table[key] == []:
-                self.errors.append(f"{self._where}: {key}: missing; {what}")
+                self.errors.append(f"{self.where}: {key}: missing; {what}")
 
     def _own_name(self) -> str:
         return self._name("name", self._table["name"]) if "name" in self._table else ""
 
     def _patterns(self) -> tuple[Pattern, ...]:
+        """Return the patterns, none if one of them is wrong: it may be the one that an example is for."""
+        texts = self._try(self._texts, _NO_TEXTS, "match")
         found = []
-        for number, text in enumerate(self._try(self._texts, _NO_TEXTS, "match"), 1):
-            where = f"{self._where}: match {number}"
+        for number, text in enumerate(texts, 1):
+            where = f"{self.where}: match {number}"
             tree = self._try(parse, None, text, where)
             if tree is not None:
                 found.append(Pattern(text, tree, where))
-        return tuple(found)
+        return tuple(found) if len(found) == len(texts) else ()
 
     def _tags(self) -> frozenset[str]:
         return frozenset(self._name("tags", tag) for tag in self._texts("tags"))
@@ -199,7 +236,7 @@ class _Reader:
         return description
 
     def _fail(self, key: str, reason: str) -> NoReturn:
-        raise RuleError(f"{self._where}: {key}: {reason}")
+        raise RuleError(f"{self.where}: {key}: {reason}")
 
     def _name(self, key: str, value: object) -> str:
         if not isinstance(value, str) or not _NAME.fullmatch(value):
@@ -221,29 +258,31 @@ class _Reader:
                 self._fail(key, f"number {number} must be a text that is not empty")
         return values
 
-    def _service(self) -> tuple[str | None, int]:  # noqa: RET503 - _fail never returns
+    def _service(self) -> tuple[str | None, int | None]:  # noqa: RET503 - _fail never returns
         value = self._table.get("service")
         if value is None:
             return None, 0
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 16:
             return None, value
-        if isinstance(value, str) and value in self._services:
-            return value, self._services[value]
-        near = difflib.get_close_matches(str(value), self._services, n=1)
+        known = self._services
+        if isinstance(value, str) and known is None:
+            return value, None
+        if isinstance(value, str) and known is not None and value in known:
+            return value, known[value]
+        near = difflib.get_close_matches(str(value), known or (), n=1)
         hint = f"did you mean {near[0]}? Otherwise" if near else "allowed: a service's name or"
         self._fail("service", f"{value!r} is not known; {hint} a port from 1 to 65535")
 
-    def _examples(self, key: str, app_name: tuple[str, ...]) -> tuple[Example, ...]:
+    def _examples(self, key: str, app_name: tuple[str, ...], expected: tuple[str, ...]) -> tuple[Example, ...]:
         # A glob stands for itself without its stars.
         program = app_name[0].replace("*", "") if app_name else None
         found = []
         for number, each in enumerate(self._try(self._list, _NOTHING, key), 1):
-            where = f"{self._where}: {key} {number}"
+            where = f"{self.where}: {key} {number}"
             if isinstance(each, str):
                 found.append(Example(program, each, where))
             elif isinstance(each, dict):
-                expected = EXPECTED if key == "example" else ()
-                wrong = unknown_keys(where, each, ("app_name", "msg", *expected))
+                wrong = unknown_keys(where, each, ("app_name", "msg", *(EXPECTED if key == "example" else ())))
                 if not wrong and not (isinstance(each.get("msg"), str) and isinstance(each.get("app_name", ""), str)):
                     wrong.append(f"{where}: needs msg, and app_name must be a text")
                 if wrong:

@@ -66,7 +66,7 @@ def test_every_error_is_found_at_once(logguardd, file, tmp_path):
     path = file('[listen]\nudp = ["nonsense"]\nmax_conections = 3\n[tls]\ncertificate = "/nonexistent/cert.pem"\n')
     code, out, err = logguardd("check-config", "--config", path)
     assert (code, out) == (2, "")
-    assert len(err) == 8
+    assert len(err) == 9
     assert err[0].startswith(f'logguardd: {path}:2: listen.udp: "nonsense" does not end in :PORT')
     assert err[1].startswith(
         f'logguardd: {path}:3: listen.max_conections: unknown key, did you mean "max_connections"?'
@@ -74,9 +74,109 @@ def test_every_error_is_found_at_once(logguardd, file, tmp_path):
     assert "worst.toml:1: byte 0xff is not UTF-8" in err[2]
     assert "bad.toml: line 2, rule other-failed: match 1, column 43: " in err[3]
     assert "bad.toml: line 2, rule other-failed: severity: 'bad' is not a severity" in err[4]
-    assert "worse.toml: rule: must be written as [[rule]]" in err[5]
-    assert "bad.toml: line 12, rule other-failed: example 1: matches no pattern of this rule" in err[6]
-    assert err[7].startswith(f"logguardd: {path}:5: tls.certificate: /nonexistent/cert.pem")
+    assert "bad.toml: line 12, rule other-failed: name: other-failed is taken by the rule at " in err[5]
+    assert "worse.toml: rule: must be written as [[rule]]" in err[6]
+    assert "bad.toml: line 12, rule other-failed: example 1: matches no pattern of this rule" in err[7]
+    assert err[8].startswith(f"logguardd: {path}:5: tls.certificate: /nonexistent/cert.pem")
+
+
+def test_no_error_hides_another(logguardd, file, tmp_path):
+    authority = Authority(tmp_path / "pki")
+    certificate, _ = authority.issue("logs.example")
+    _, key = authority.issue("other.example")
+    rules, ca = tmp_path / "rules.d", tmp_path / "ca.pem"
+    ca.write_text("nothing")
+    (rules / "web.toml").write_text(
+        RULE.replace("sshd-failed", "web")
+        .replace("medium", "grave")
+        .replace("40022", "port")
+        .replace("ignore", "ignroe")
+    )
+    path = file(f"""
+log_fromat = "json"
+[listen]
+udp = ["nonsense"]
+tcp = [":514", "[::]:514"]
+[tls]
+certificate = "{certificate}"
+private_key = "{key}"
+client_ca = "{ca}"
+permitted_peers = ["SHA256:zz", "SHA1:yy"]
+[archive]
+url = "postgresql://h/d?sslrootcert=/nonexistent/ca.pem"
+retention = "1h"
+[limiter]
+url = "rediss://h/0?ssl_ca_certs=/nonexistent/redis.pem"
+[detection]
+rules = ["{rules}", "/nonexistent/rules"]
+allowlist = ["300.1.1.1"]
+services = {{ssh = 70000, own = 1}}
+[jail.mine]
+threshold = -1
+ban = "2d"
+max_ban = "1d"
+[jail.wide]
+ipv6_prefix = 64
+""")
+    code, _, err = logguardd("check-config", "--config", path)
+    assert code == 2
+    for part in (
+        ":2: log_fromat: unknown",
+        ":4: listen.udp: ",
+        ':5: listen.tcp: "[::]:514" is taken by listen.tcp (":514")',
+        ":8: tls.private_key: ",
+        ":9: tls.client_ca: ",
+        ":10: tls.permitted_peers: 'SHA256:zz'",
+        ":10: tls.permitted_peers: 'SHA1:yy'",
+        ":12: archive.url: sslrootcert: ",
+        ":13: archive.retention: ",
+        ":15: limiter.url: ",
+        ":17: detection.rules: /nonexistent/rules",
+        ":18: detection.allowlist: ",
+        ":19: detection.services: ",
+        ":21: jail.mine.threshold: ",
+        ":23: jail.mine.max_ban: shorter",
+        ":25: jail.wide.ipv6_prefix: 64 does not go with",
+        "rule web: severity: 'grave'",
+        "rule web: ignroe: unknown key",
+        "rule web: example 1: matches no pattern",
+    ):
+        assert sum(part in line for line in err) == 1, (part, err)
+    assert len(err) == 19
+
+
+def test_what_is_in_doubt_is_not_held_against_the_rest(logguardd, file, tmp_path):
+    (tmp_path / "rules.d" / "own.toml").write_text(
+        RULE.replace("sshd", "own")
+        .replace('"ssh"', '"own"')
+        .replace('tags = ["auth-failure"]', 'tgas = ["auth-failed"]')
+        + "description = 3\n"
+    )
+    code, _, err = logguardd(
+        "check-config",
+        "--config",
+        file(f"""
+[listen]
+udp = [":5514", 3]
+tls = [":6514"]
+[tls]
+certificat = "/etc/cert.pem"
+[jail.mine]
+hits = ["auth-failed"]
+ipv6_prefix = 64
+group_bye = ["address"]
+ban = "1y"
+max_ban = "1s"
+[detection]
+rules = ["{tmp_path}/rules.d"]
+services = {{own = 70000}}
+"""),
+    )
+    assert code == 2
+    assert [line.split(": ")[2] for line in err[:5]] == [
+        "listen.udp", "tls.certificat", "jail.mine.group_bye", "jail.mine.ban", "detection.services",
+    ]  # fmt: skip
+    assert [line.split(": ")[3] for line in err[5:]] == ["tgas", "description"]
 
 
 def test_what_is_wrong_in_the_file_is_not_reported_twice(logguardd, file):
