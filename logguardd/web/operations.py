@@ -120,7 +120,9 @@ class Operations:
 
     def bans(self, *, past: bool = False) -> Sequence[Ban]:
         """Return bans, oldest first; see control.Control."""
-        found = self._book.snapshot() + (self._book.past() if past else [])
+        now = self._clock()
+        # Until the next round of upkeep the book still holds what has just ended.
+        found = [ban for ban in self._book.snapshot() if past or ban.active(now)] + (self._book.past() if past else [])
         return sorted(found, key=lambda ban: ban.since)
 
     async def why(self, address: str, port: int | None) -> Mapping[str, object]:

@@ -142,6 +142,22 @@ def test_unban_lifts_the_ban_and_forgets_the_hits(make_daemon: Callable[..., Dae
     assert daemon.stop() == 0
 
 
+def test_a_ban_that_has_just_ended_is_not_listed_as_in_force(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon()
+    daemon.start()
+    listed = []
+
+    def over() -> bool:
+        listed[:] = daemon.request("GET", "/bans")[1]["bans"]
+        assert all(ban["active"] for ban in listed)
+        return not listed
+
+    for number in range(1, 4):  # upkeep takes them out of the book twice a second
+        assert daemon.request("POST", "/bans", {"network": f"203.0.113.{number}", "duration": "1s"})[0] == 201
+        wait_until(over, what="the ban's end")
+    assert daemon.stop() == 0
+
+
 def test_two_daemons_on_one_redis_count_together_and_share_bans(
     redis_server: Redis, make_daemon: Callable[..., Daemon]
 ) -> None:
