@@ -187,7 +187,11 @@ def detached(config: Config, owner: Account, pidfile: str | None, main: Main) ->
     """
     preload()
     prepare_folders(config, owner)
-    lock = Lockfile(pidfile) if pidfile else None
+    try:
+        lock = Lockfile(pidfile) if pidfile else None
+    except OSError as error:
+        what = "a file that may be written, in a folder that is there"
+        raise ConfigError(f"--pidfile: {pidfile}: {error.strerror}; allowed: {what}") from None
     try:
         config, opened = bind(config)
     except LogguarddError:

@@ -182,6 +182,20 @@ def test_a_stale_pid_file_is_no_obstacle(place):
     assert place.pid != first
 
 
+def test_a_pid_file_that_cannot_be_is_an_error_of_the_command_line(place):
+    pidfile = place.folder / "none" / "pid"
+    done = subprocess.run(
+        [sys.executable, "-m", "logguardd.cli", "run", "--embedded", place.data, "--daemonize", "--user", "nobody",
+         "--pidfile", pidfile],
+        capture_output=True, text=True, timeout=30, cwd=CHECKOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"logguardd: --pidfile: {pidfile}: No such file or directory; "
+        "allowed: a file that may be written, in a folder that is there\n"
+    )
+
+
 def test_errors_at_start_come_back_to_the_terminal(place):
     assert place.run("fail") == (2, "logguardd: f.toml:1: wrong\nlogguardd: f.toml:2: wrong too\n")
     wait_until(lambda: not alive(place.report["pid"]), what="the daemon's end")
