@@ -153,6 +153,7 @@ class Daemon:
         self.jails = jails
         self._tasks: list[asyncio.Task[None]] = []
         self._reloading = asyncio.Lock()
+        self._stopping = False
         self._patience: asyncio.Timeout | None = None
         self._hurried = False
         self._saved = Path(urls.sqlite_path(settings.journal.url)).with_name("bans.json")
@@ -232,6 +233,8 @@ class Daemon:
         if self.printing is not None:
             self._background(self.printing.run(), "print")
         self._background(upkeep.run(), "upkeep")
+        if notify.watchdog_interval() is not None:
+            self._background(notify.watch(), "watchdog")
         _LOG.info("logguardd %s is receiving at %s", __version__, self.places())
 
     def places(self) -> str:
@@ -287,6 +290,8 @@ class Daemon:
         task.add_done_callback(self._tasks.remove)
 
     async def _hang_up(self) -> None:
+        if self._stopping:
+            return
         notify.reloading()
         try:
             _LOG.info("reloaded: %s", await self.reload())
@@ -297,7 +302,8 @@ class Daemon:
         except Exception:  # noqa: BLE001 - a bug must not leave systemd waiting
             _LOG.exception("reload")
         finally:
-            notify.ready(f"receiving at {self.places()}")
+            if not self._stopping:
+                notify.ready(f"receiving at {self.places()}")
 
     async def reload(self) -> str:
         """Read configuration, rules and certificates again; return what is in force in a line.
@@ -333,6 +339,7 @@ class Daemon:
         """Stop listening, take what was received, store what can be stored in time, close. Takes under 5 s."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _LAST_ROUND
+        self._stopping = True
         await asyncio.gather(*(listener.stop() for listener in self.listeners))
         await self.intake.close(max(end - loop.time(), 0.0))  # not from outside: it says what it gives up
         if self._tasks:

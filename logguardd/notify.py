@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -9,6 +10,8 @@ import time
 from logguardd.notation import printable
 
 _LONGEST = 1024
+# Seconds between two signs of life at most: of the time that systemd allows, a machine under load shall have most.
+_OFTEN = 0.5
 
 
 def notify(state: str) -> bool:
@@ -64,6 +67,14 @@ def watchdog_interval() -> float | None:
     if not usec.isdecimal() or int(usec) == 0 or (pid and pid != str(os.getpid())):
         return None
     return int(usec) / 2_000_000
+
+
+async def watch() -> None:
+    """Say that we are alive as often as systemd wants it, until cancelled; return at once if it does not."""
+    interval = watchdog_interval()
+    while interval is not None:
+        watchdog()
+        await asyncio.sleep(min(interval, _OFTEN))
 
 
 def _status(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What has to be done from time to time: expiry, retention, gauges, copies, the watchdog."""
+"""What has to be done from time to time: expiry, retention, gauges, copies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from logguardd import notify, saved_bans
+from logguardd import saved_bans
 from logguardd.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ class Upkeep:
         slow: asyncio.Task[None] | None = None
         try:
             while True:
-                notify.watchdog()
                 self._enforcer.expire()
                 self._operations.measure()
                 # The slow ones run beside, so that a server that hangs does not keep bans from expiring.

@@ -194,7 +194,7 @@ async def _follow(
     # By their default, they would end us, and systemd would not start us again.
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         loop.add_signal_handler(number, _log.info, "%s: there is nothing to reload", number.name)
-    watching = asyncio.create_task(_watch())
+    watching = asyncio.create_task(notify.watch())
     notify.ready(f"waiting for {source}")
     try:
         await follower.run()
@@ -203,14 +203,6 @@ async def _follow(
         notify.stopping()
         await chosen.close()
     _log.info("ended; bans stay in the kernel until they expire")
-
-
-async def _watch() -> None:
-    """Tell systemd's watchdog that the loop is running."""
-    interval = notify.watchdog_interval()
-    while interval is not None:
-        notify.watchdog()
-        await asyncio.sleep(interval)
 
 
 async def _list() -> None:
