@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from logguardd.firewall.commands import Command
@@ -24,10 +25,10 @@ def ask(version: int, *arguments: str) -> Command:
     return Command((PROGRAMS[version], *_WAIT, *arguments))
 
 
-def restore(version: int, lines: Iterable[str]) -> Command:
-    """Return the command that makes the changes of ``lines`` to the filter table, all or none."""
+def restore(version: int, lines: Iterable[str], *, expand: bool = False) -> Command:
+    """Return the command that makes the changes of ``lines`` to the filter table, all or none; ``expand`` as Command."""
     script = "".join(f"{line}\n" for line in ("*filter", *lines, "COMMIT"))
-    return Command((f"{PROGRAMS[version]}-restore", *_WAIT, "--noflush"), script)
+    return Command((f"{PROGRAMS[version]}-restore", *_WAIT, "--noflush"), script, expand)
 
 
 async def fill(runner: Runner, version: int, rules: Iterable[str]) -> None:
@@ -35,7 +36,7 @@ async def fill(runner: Runner, version: int, rules: Iterable[str]) -> None:
     lines = [f":{CHAIN} - [0:0]", *rules]
     for hook in HOOKS:
         lines += await _jumps(runner, version, hook)
-    await runner.run(restore(version, lines))
+    await runner.run(restore(version, lines, expand=runner.blind))
 
 
 async def filled(runner: Runner, version: int, rules: Sequence[str]) -> bool:
@@ -72,6 +73,9 @@ async def remove(runner: Runner, version: int) -> None:
 
 
 async def _jumps(runner: Runner, version: int, hook: str) -> list[str]:
+    if runner.blind:
+        listed = shlex.join(ask(version, "-S", hook).argv)
+        return [f"$({listed} | sed -n 's/^-A \\({hook} -j {CHAIN}\\)$/-D \\1/p')", _jump("-I", hook)]
     text = await runner.ask(ask(version, "-S", hook))
     rules = [line for line in (text or "").splitlines() if line.startswith("-A ")]
     jump = _jump("-A", hook)

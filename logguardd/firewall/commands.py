@@ -18,19 +18,27 @@ _MESSAGE = 2000
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program with its arguments, and what it reads from its standard input."""
+    """A program with its arguments, and what it reads from its standard input.
+
+    With ``expand`` a shell fills in the script's $(...): only where it is written, not run.
+    """
 
     argv: tuple[str, ...]
     script: str = ""
+    expand: bool = False
 
     def __str__(self) -> str:
         """Show the command as a shell takes it."""
         line = shlex.join(self.argv)
-        return f"{line} <<'END'\n{self.script}END\n" if self.script else f"{line}\n"
+        end = "END" if self.expand else "'END'"
+        return f"{line} <<{end}\n{self.script}END\n" if self.script else f"{line}\n"
 
 
 class Runner(Protocol):
-    """Where a backend's commands go."""
+    """Where a backend's commands go; ``blind`` if they are only written, for a shell of another day."""
+
+    @property
+    def blind(self) -> bool: ...  # noqa: D102 - above
 
     async def run(self, command: Command) -> None:
         """Run a command that changes something; raise errors.FirewallError with its message if it fails."""
@@ -41,6 +49,8 @@ class Runner(Protocol):
 
 class Executor:
     """Runs commands on this machine, one after the other as they are awaited."""
+
+    blind = False
 
     async def run(self, command: Command) -> None:
         """Run a command; raise errors.FirewallError with the command and what it wrote to standard error."""

@@ -27,6 +27,8 @@ DIALECTS = {"nftables": Nftables, "iptables": Ipset, "iptables-plain": Iptables}
 class Writer:
     """A runner that writes commands to ``output``: a file, appended to, or "-" for standard output."""
 
+    blind = True
+
     def __init__(self, output: str) -> None:
         self._output = output
 
