@@ -7,7 +7,7 @@ SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 # Made elsewhere, before the checkout was moved or copied, it is made again.
 $(shell grep -qsxF "$$(pwd -P)" .venv/ready || rm -f .venv/ready*)
 
-.PHONY: help setup run test test-debian check bench fuzz man deb rpm test-packages clean
+.PHONY: help setup run test test-debian check bench fuzz man deb rpm test-packages test-containers clean
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -64,9 +64,13 @@ rpm:
 
 ## make test-packages   build the packages and try them on booted Debians; takes root and minutes
 test-packages: .venv/ready-packages
-	$(OWNED) $(BIN)/pytest tests/system $(PYTEST)
+	$(OWNED) $(BIN)/pytest tests/system --ignore=tests/system/containers $(PYTEST)
 .venv/ready-packages: .venv/ready-test
 	$(OWNED) scripts/setup.sh packages
+
+## make test-containers   build the image, and try it and the compose stack in a Docker engine of the test's own; root, minutes
+test-containers: .venv/ready-test
+	$(OWNED) $(BIN)/pytest tests/system/containers $(PYTEST)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis run

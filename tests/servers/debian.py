@@ -50,8 +50,8 @@ def exclusively() -> Iterator[None]:
 def tree(suite: str) -> Path:
     """Return the folder of a fresh Debian, to be used as the lower one of an overlay; call it inside exclusively()."""
     (debootstrap,) = need("debootstrap")
-    mirror = _mirror(suite)
-    digest = hashlib.sha256(repr((_RECIPE, PACKAGES, sorted(mirror.items()))).encode()).hexdigest()[:12]
+    uris = mirror(suite)
+    digest = hashlib.sha256(repr((_RECIPE, PACKAGES, sorted(uris.items()))).encode()).hexdigest()[:12]
     folder = cache() / f"{suite}-{digest}"
     if folder.exists() and time.time() - folder.stat().st_ctime > 30 * _DAY:
         _remove(folder)
@@ -60,7 +60,7 @@ def tree(suite: str) -> Path:
             _remove(older)
     if not folder.exists():
         making = folder.with_name(folder.name + ".making")
-        _make(debootstrap, suite, mirror, making)
+        _make(debootstrap, suite, uris, making)
         making.rename(folder)
     lists = folder / "var/lib/apt/lists"
     if time.time() - lists.stat().st_mtime > _DAY / 2:
@@ -83,7 +83,7 @@ def copy_resolver(root: Path) -> None:
     target.write_text(Path("/etc/resolv.conf").read_text())
 
 
-def _make(debootstrap: str, suite: str, mirror: dict[str, str], folder: Path) -> None:
+def _make(debootstrap: str, suite: str, uris: dict[str, str], folder: Path) -> None:
     folder.mkdir()
     keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
     command = [
@@ -94,11 +94,11 @@ def _make(debootstrap: str, suite: str, mirror: dict[str, str], folder: Path) ->
         *([f"--keyring={keyring}"] if keyring.exists() else []),
         suite,
         str(folder),
-        mirror[suite],
+        uris[suite],
     ]
-    _checked(command, timeout=900)
-    (folder / "etc/apt/sources.list").write_text("".join(f"deb {uri} {name} main\n" for name, uri in mirror.items()))
-    (folder / "etc/apt/apt.conf.d/90host").write_text(_settings(folder))
+    checked(command, timeout=900)
+    (folder / "etc/apt/sources.list").write_text("".join(f"deb {uri} {name} main\n" for name, uri in uris.items()))
+    (folder / "etc/apt/apt.conf.d/90host").write_text(settings(folder))
     # The trees are thrown away: nothing has to survive a power failure.
     (folder / "etc/dpkg/dpkg.cfg.d/unsafe-io").write_text("force-unsafe-io\n")
     for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
@@ -113,7 +113,7 @@ def _make(debootstrap: str, suite: str, mirror: dict[str, str], folder: Path) ->
     _chroot(folder, *_APT, "upgrade")
 
 
-def _mirror(suite: str) -> dict[str, str]:
+def mirror(suite: str) -> dict[str, str]:
     """Return the URI of each part of the suite: as DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR say, else where this machine
     has its own Debian from, else Debian's.
     """
@@ -123,7 +123,7 @@ def _mirror(suite: str) -> dict[str, str]:
     )  # fmt: skip
     if release.get("ID", "").strip('"') == "debian":
         codename = release.get("VERSION_CODENAME", "").strip('"')
-        listed = _checked(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"])
+        listed = checked(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"])
         for name, _, uri in (line.partition(" ") for line in listed.splitlines()):
             if uri.startswith("http") and name.startswith(codename) and name[len(codename) :] in names:
                 names[name[len(codename) :]] = uri.rstrip("/")
@@ -131,10 +131,10 @@ def _mirror(suite: str) -> dict[str, str]:
     return {suite + part: given[part] or uri for part, uri in names.items()}
 
 
-def _settings(folder: Path) -> str:
+def settings(folder: Path) -> str:
     """Return how this machine's apt gets at its mirror; a certificate file named there is copied."""
     lines = []
-    for line in _checked(["apt-config", "dump"]).splitlines():
+    for line in checked(["apt-config", "dump"]).splitlines():
         key, _, value = line.partition(" ")
         wanted = key.startswith(("Acquire::http::", "Acquire::https::", "Acquire::Check-", "Acquire::Retries"))
         if wanted and "Auto-Detect" not in key and value != '"";':
@@ -148,10 +148,10 @@ def _settings(folder: Path) -> str:
 
 
 def _chroot(folder: Path, *argv: str) -> None:
-    _checked(["chroot", str(folder), *argv], timeout=600)
+    checked(["chroot", str(folder), *argv], timeout=600)
 
 
-def _checked(argv: list[str], timeout: float = 60) -> str:
+def checked(argv: list[str], timeout: float = 60) -> str:
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
         env={**os.environ, "LC_ALL": "C.UTF-8", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},

@@ -191,7 +191,7 @@ class Guest:
         self._process.wait(10)
         wait_until(lambda: not _status(self._leader), what=f"the end of {self.name}")
         for group in self._groups():
-            _remove_group(group)
+            remove_group(group)
 
     def close(self) -> None:
         """Keep the journal, end it, and leave nothing behind but ``console.log`` and ``journal.txt``."""
@@ -229,10 +229,10 @@ def remove_groups_of_the_dead() -> None:
     for folder in (_CGROUPS, _CGROUPS / "systemd", _CGROUPS / "unified"):
         for group in folder.glob(f"{_GROUP}-*"):
             if not Path("/proc", group.name.split("-")[2]).exists():
-                _remove_group(group)
+                remove_group(group)
 
 
-def _remove_group(folder: Path) -> None:
+def remove_group(folder: Path) -> None:
     """Remove an empty control group with those in it; the processes in them have been killed and go soon."""
     deadline = time.monotonic() + 10
     while folder.exists() and time.monotonic() < deadline:
