@@ -148,7 +148,9 @@ class Session:
 
 def _words(error: BaseException) -> str:
     """Return an error's first line; the system's words for what a socket raised, or a file such as ~/.pgpass."""
-    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError) and error.errno:
         file = f"{error.filename}: " if isinstance(error.filename, str) else ""
         return f"{file}{os.strerror(error.errno)}"
     return (str(error).strip() or type(error).__name__).splitlines()[0]

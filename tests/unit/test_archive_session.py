@@ -16,7 +16,7 @@ from logguardd.archive.session import _words
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 5432)"), "Connection refused"),
         (PermissionError(errno.EACCES, "x", "/root/.pgpass"), "/root/.pgpass: Permission denied"),
-        (socket.gaierror(-2, "Name or service not known"), "[Errno -2] Name or service not known"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
         (asyncpg.InterfaceError("first\nsecond"), "first"),
         (ConnectionResetError(), "ConnectionResetError"),
     ],
