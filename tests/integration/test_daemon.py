@@ -142,6 +142,20 @@ def test_unban_lifts_the_ban_and_forgets_the_hits(make_daemon: Callable[..., Dae
     assert daemon.stop() == 0
 
 
+def test_what_it_logs_itself_is_no_hit_when_it_comes_back_by_syslog(make_daemon: Callable[..., Daemon]) -> None:
+    daemon = make_daemon('[jail.strict]\nhits = ["*"]\ngroup_by = ["address"]\nthreshold = 0\n')
+    daemon.start()
+    assert daemon.request("POST", "/bans", {"network": "203.0.113.9"})[0] == 201
+    assert daemon.request("DELETE", "/bans/203.0.113.9")[0] == 200
+    assert daemon.child is not None
+    said = [line for line in daemon.child.output().splitlines() if "ban 203.0.113.9" in line]
+    assert len(said) == 2
+    send_tcp(daemon.ports["tcp"], b"".join(b"<28>1 - logs logguardd 1 - - %s\n" % line[28:].encode() for line in said))
+    wait_until(lambda: daemon.request("GET", "/status")[1]["detector"]["offset"] == 3, what="both judged")
+    assert not banned(daemon)
+    assert daemon.stop() == 0
+
+
 def test_a_ban_that_has_just_ended_is_not_listed_as_in_force(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon()
     daemon.start()
