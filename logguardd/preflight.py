@@ -6,6 +6,7 @@ check-config does this without starting anything; the daemon does it at start an
 from __future__ import annotations
 
 import resource
+import stat
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -60,7 +61,31 @@ def check(config: Config, problems: Sequence[Problem] = ()) -> Findings:
             Server(config.limiter.url)  # reads the certificate files that the URL names, connects nowhere
         except ConfigError as error:
             errors += [f"{config.where('limiter', 'url')}: {line}" for line in str(error).split("\n")]
+    warnings += _missing_folders(config, right)
     return Findings(errors, warnings, rules)
+
+
+def _missing_folders(config: Config, right: Callable[..., bool]) -> list[str]:
+    """Return a warning for each key of the file that names a place in a folder that is not there, or not yet."""
+    files = {("http", "control"): config.http.control}
+    if config.firewall.backend == "print" and config.firewall.output != "-":
+        files["firewall", "output"] = config.firewall.output
+    for name, url in (("journal", config.journal.url), ("archive", config.archive.url)):
+        if url.startswith("sqlite:"):
+            files[name, "url"] = urls.sqlite_path(url)
+    warnings = []
+    for key, file in files.items():
+        folder = Path(file).parent
+        try:
+            there = key not in config.lines or not right(*key) or stat.S_ISDIR(folder.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            there = False
+        except OSError:  # the daemon's user may see more than we
+            there = True
+        if not there:
+            what = "there is no such folder; it must be there when logguardd starts"
+            warnings.append(printable(f"{config.where(*key)}: {folder}: {what}"))
+    return warnings
 
 
 def _examine_tls(config: Config, right: Callable[..., bool], warnings: list[str]) -> list[str]:

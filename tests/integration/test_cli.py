@@ -225,6 +225,30 @@ def test_certificates_of_postgresql(logguardd, file):
     assert err == [f"logguardd: {path}:2: archive.url: sslrootcert: /nonexistent/ca.pem: No such file or directory"]
 
 
+def test_missing_folders_are_a_warning(logguardd, file, tmp_path):
+    (tmp_path / "there").mkdir()
+    text = f"""[journal]
+url = "sqlite://{tmp_path}/none/journal.db"
+[archive]
+url = "sqlite://{tmp_path}/there/archive.db"
+[firewall]
+output = "/dev/null/commands.sh"
+[http]
+control = "{tmp_path}/no/control.sock"
+"""
+    path = file(text)
+    code, out, err = logguardd("check-config", "--config", path)
+    assert (code, out[:3]) == (0, "OK:")
+    no_folder = "there is no such folder; it must be there when logguardd starts"
+    assert err == [
+        f"warning: {path}:8: http.control: {tmp_path}/no: {no_folder}",
+        f"warning: {path}:6: firewall.output: /dev/null: {no_folder}",
+        f"warning: {path}:2: journal.url: {tmp_path}/none: {no_folder}",
+    ]
+    # Only what the file says: the defaults' folders are the units' to make.
+    assert logguardd("check-config", "--config", file())[2] == []
+
+
 def test_missing_rules(logguardd, file):
     path = file('[detection]\nrules = ["/nonexistent/a", "/nonexistent/b"]\n')
     code, _, err = logguardd("check-config", "--config", path)
