@@ -18,11 +18,10 @@ from logguardd.allowlist import Allowlist
 from logguardd.archive import history as archived
 from logguardd.errors import ConfigError
 from logguardd.journal import history as journaled
-from logguardd.networks import network_text
 from logguardd.notation import duration, printable, zone
 from logguardd.records import SECOND
 from logguardd.replay import Replay
-from logguardd.web.control import stamp
+from logguardd.web.control import ban_json, stamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -123,16 +122,10 @@ def _content(judged: Replay, source: str, first: int, last: int, seconds: float)
 
 
 def _ban(ban: Ban) -> dict[str, object]:
-    return {
-        "network": network_text(ban.network),
-        "port": ban.port,
-        "jail": ban.jail,
-        "since": stamp(ban.since),
-        "until": None if ban.until is None else stamp(ban.until),
-        "count": ban.count,
-        "reason": ban.reason,
-        "evidence": dict(ban.evidence),
-    }
+    """Return a ban as the control socket shows it, but for what only one in force has."""
+    shown = ban_json(ban, ban.since)
+    del shown["active"], shown["remaining_seconds"]
+    return shown
 
 
 def _show(judged: Replay, content: dict[str, Any]) -> None:
