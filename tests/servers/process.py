@@ -76,6 +76,7 @@ class Child:
         self.argv = list(argv)
         self.log = log
         with log.open("ab") as output:
+            self._before = output.tell()  # of a child that wrote there earlier
             self.process = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd
             )
@@ -88,7 +89,8 @@ class Child:
         return self.process.poll() is None
 
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        """Return what it has written so far."""
+        return self.log.read_bytes()[self._before :].decode(errors="replace")
 
     def stop(self, sig: int = signal.SIGTERM, timeout: float = 15.0) -> int:
         """Send a signal, wait, kill if it does not end; return the exit status."""
