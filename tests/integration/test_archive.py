@@ -14,17 +14,8 @@ from logguardd.errors import UnavailableError
 from tests.integration.archives import DAY, JOURNAL, MATCH, NOW, TODAY, Kind, same, some_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from logguardd.archive.rows import Row
     from tests.integration.archives import Archive
-
-
-@pytest.fixture(params=["postgres", "sqlite"])
-def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
-    if request.param == "postgres":
-        return Kind("postgres", request.getfixturevalue("postgres").fresh_database())
-    return Kind("sqlite", str(tmp_path / "archive.db"))
 
 
 async def store(kind: Kind, rows: list[Row]) -> list[Row]:

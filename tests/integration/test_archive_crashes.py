@@ -27,13 +27,6 @@ if TYPE_CHECKING:
     from tests.servers.postgres import PostgreSQL
 
 
-@pytest.fixture(params=["postgres", "sqlite"])
-def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
-    if request.param == "postgres":
-        return Kind("postgres", request.getfixturevalue("postgres").fresh_database())
-    return Kind("sqlite", str(tmp_path / "archive.db"))
-
-
 async def check(kind: Kind) -> int:
     """See that every position below the offset is stored once and none beyond; return the offset."""
     numbers = [int(message) for message in await kind.messages()]

@@ -13,16 +13,7 @@ from logguardd.records import Origin
 from tests.integration.archives import JOURNAL, MATCH, NOW, ORIGIN, TODAY, Kind, some_rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from logguardd.records import Batch
-
-
-@pytest.fixture(params=["postgres", "sqlite"])
-def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
-    if request.param == "postgres":
-        return Kind("postgres", request.getfixturevalue("postgres").fresh_database())
-    return Kind("sqlite", str(tmp_path / "archive.db"))
 
 
 def test_what_an_address_did_last(kind: Kind) -> None:

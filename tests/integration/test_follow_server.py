@@ -14,23 +14,6 @@ from logguardd.listeners.tls_context import TlsSettings
 from tests.integration.following import events, files, lines, serving, why_not
 from tests.integration.serving import NOW, eventually, make_ban
 from tests.listening import both_loops, run_on
-from tests.servers.certificates import Authority
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("other"), "Other CA")
-
-
-@pytest.fixture(scope="module")
-def settings(authority) -> TlsSettings:
-    certificate, key = authority.issue("logs.example.com")
-    return TlsSettings(str(certificate), str(key), str(authority.certificate))
 
 
 @both_loops
