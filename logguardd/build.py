@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-# Files and sockets that are not connections of senders: databases, followers, the control socket.
-_OTHER_FILES = 256
-
 #: Anything that listens.
 Listener = UdpListener | StreamListener
 
@@ -118,11 +115,11 @@ def _connections(config: Config) -> int:
     """
     given = config.listen
     most, streams = given.max_connections, sum(map(bool, (given.tcp, given.tls, given.relp)))
-    wanted = most * streams + _OTHER_FILES
+    wanted = most * streams + open_files.OWN
     have = open_files.allow(wanted)
     if have >= wanted or not streams:
         return most
-    left = max(1, (have - min(_OTHER_FILES, have // 2)) // streams)
+    left = max(1, (have - min(open_files.OWN, have // 2)) // streams)
     if left < most:
         _LOG.warning(
             "listen.max_connections: %d for each of %d listeners need %d open files, the limit is %d: taking %d each; "

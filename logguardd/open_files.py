@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import resource
 
+#: Files that the daemon has open beside the senders' connections, generously: databases, listeners, followers.
+OWN = 256
+
 
 def allow(wanted: int) -> int:
     """Raise the limit to ``wanted`` as far as the hard limit permits; return how many of them may be open."""

@@ -5,14 +5,13 @@ check-config does this without starting anything; the daemon does it at start an
 
 from __future__ import annotations
 
-import resource
 import stat
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from logguardd import open_files, urls
 from logguardd import rules as rule_sets
-from logguardd import urls
 from logguardd.config import doubtful, examine_rules
 from logguardd.detection import ENDPOINT
 from logguardd.errors import ConfigError
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from logguardd.config import Problem
     from logguardd.config.settings import Config
     from logguardd.rules import RuleSet
-
-#: Files that the daemon has open beside the senders' connections, generously: databases, listeners, followers.
-_OWN_FILES = 256
 
 
 class Findings(NamedTuple):
@@ -193,17 +189,14 @@ def allow_connections(config: Config) -> list[str]:
     """
     listen = config.listen
     listeners = len(listen.tcp) + len(listen.tls) + len(listen.relp)
-    wanted = listeners * listen.max_connections + _OWN_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    if most == wanted:
+    wanted = listeners * listen.max_connections + open_files.OWN
+    have = open_files.allow(wanted)
+    if have >= wanted:
         return []
     where = config.where("listen", "max_connections")
     takes = f"{listeners * listen.max_connections} connections over all listeners take {wanted} open files"
     advice = "lower it or raise the limit (LimitNOFILE= in a unit, --ulimit nofile= of a container)"
-    return [f"{where}: {takes}, and this process may have {hard}; {advice}"]
+    return [f"{where}: {takes}, and this process may have {have}; {advice}"]
 
 
 def _placed(config: Config, message: str) -> str:
